@@ -1,0 +1,193 @@
+/* A context: one box, one queue, one history; its cells, drafts and values as real files in STATE_DIR.
+ *
+ * contexts/<uuid>/: context (its facts), cells/ (cells and drafts), config/ with env/ and kernel/, drafts/
+ * (those in the context's own directory), workspace/, home/, spool/, log, and the files of store.h.
+ *
+ * A context is known by name only until it is used (context_load). */
+#ifndef CELLFS_CONTEXT_H
+#define CELLFS_CONTEXT_H
+
+#include "run.h"
+#include "world.h"
+
+#include <sys/stat.h>
+
+/* The directories of a context that hold real files of the user. */
+#define CELL_MAX (16 << 20)
+
+enum body_dir { B_CELLS, B_CONTEXT, B_CONFIG, B_ENV, B_KERNEL, B_COUNT };
+
+/* The results that go by a cell's name: lives from the name's first run or write until its removal or a
+ * rename onto it. The file of that name (a body) may come and go meanwhile. */
+struct cell {
+	uint64_t id;
+	char *name;          /* NULL: removed or replaced; its runs are history */
+	uint64_t newest;     /* number of the run that results/<name> shows, 0 none */
+	uint64_t first;      /* of its first run, for `run all` */
+	uint32_t index;      /* in context->cells, + 1 */
+	struct run *writing; /* a new cell that is still being written, once somebody looked at it */
+};
+
+/* A file of the user below the mount that is not in the workspace: a cell, or a draft. */
+struct body {
+	uint64_t id;
+	struct context *ctx;
+	enum body_dir dir;
+	char *name;
+	int opens, writers;    /* open handles, those open for writing */
+	bool dirty;            /* bytes were written since its last run */
+	bool unlinked;
+	int killed;            /* the signal that killed its last writer, 0 none */
+	struct list handles;   /* of those open for writing: struct writer */
+};
+/* A handle that is open for writing. */
+struct writer {
+	struct list link;
+	pid_t pid;
+	bool wrote;
+};
+
+/* What is kept in memory of a run that has ended. */
+struct rec {
+	uint64_t id;           /* its object, 0 until somebody looks */
+	uint64_t off;          /* its record in results.bin */
+	uint64_t fin_off;      /* its last line in the journal */
+	int64_t time;          /* us; mtime of its files */
+	uint32_t size, fin_len;
+	uint32_t cell;         /* index in cells + 1; 0 none */
+	uint8_t status;        /* enum run_status; ST_NONE: forgotten, or no such run */
+	uint32_t kib;          /* output kept, for `keep` */
+};
+
+struct context {
+	uint64_t id;
+	struct world *world;
+	char *name;
+	char uuid[37];
+	bool loaded, doomed;   /* doomed: cells/ is removed, the rest is about to be */
+	struct store store;
+	struct log log;
+	int64_t created, changed; /* us; CHANGED: of status and context.json */
+	uint64_t seq;
+	struct config conf;
+	struct map files[B_COUNT]; /* bodies by name */
+	struct cell **cells;       /* by index of struct rec */
+	size_t ncells;
+	struct map cell_names;
+	struct cell *latest;
+	struct rec *recs;          /* by number - 1 */
+	uint64_t nruns, runs_cap;
+	struct list live;          /* runs that wait or run, in order: the first may be running */
+	struct list recent;        /* ended runs in memory, least recently used first */
+	int nrecent;
+	uint64_t nqueued;
+	struct run *active;
+	struct list kernels;
+	struct map overrides;      /* config/kernel: extension -> text */
+	struct map slots;          /* names of config/env and config/kernel that were looked up */
+	struct waitq flow;         /* more in a log, or the context went idle */
+	struct waitq change;       /* its status reads differently */
+	struct timer idle_timer;
+	uint64_t total_runs, kept_runs, kept_kib, oldest; /* OLDEST: no run before it is left */
+	int64_t usage_cpu_us, usage_wall_us;
+	bool scheduling;
+	int groups;                /* `run all`s so far */
+};
+
+int context_new(struct world *w, const char *name, const char *uuid, struct context **c);
+/* Reads what STATE_DIR has of C, once; ends what a crash left. Returns 0 or -errno. */
+int context_load(struct context *c);
+/* Frees the memory. Nothing of C may run. */
+void context_free(struct context *c);
+/* Makes the files of a new context below tmp/. */
+int context_make_files(struct world *w, int tmp, const char *uuid, const char *name);
+void context_log(struct context *c, const char *fmt, ...) printflike(2, 3);
+/* Status or context.json read differently now. */
+void context_touch(struct context *c);
+/* Path of SUB below C's directory in STATE_DIR, relative to world->contexts_dir. */
+char *context_path(const struct context *c, const char *sub);
+/* The same, absolute. */
+char *context_abspath(const struct context *c, const char *sub);
+
+/* The queue: starts the first run if nothing runs. */
+void context_schedule(struct context *c);
+/* Ends all queued runs as cancelled. */
+void context_cancel_all(struct context *c, const char *reason);
+/* Stops all kernels at once; the running run is killed with REASON, with CANCEL the queued are cancelled. */
+void context_stop(struct context *c, const char *reason, bool cancel);
+bool context_busy(const struct context *c);
+void context_print_status(struct context *c, struct buf *out);
+const char *body_dir_name(enum body_dir dir);
+
+/* Files. All return 0 or -errno and log what is the user's fault. */
+struct body *body_find(struct context *c, enum body_dir dir, const char *name);
+bool body_is_cell(const struct body *b);
+/* May NAME be created, or opened for writing, in DIR now? */
+int body_admit(struct context *c, enum body_dir dir, const char *name);
+int body_create(struct context *c, enum body_dir dir, const char *name, mode_t mode, struct body **b);
+int body_open_fd(struct body *b, int flags);
+int body_stat(struct body *b, struct stat *st);
+void body_opened(struct body *b, struct writer *w, pid_t pid);
+/* Before bytes are changed through W: marks a cell dirty. -EFBIG, -ENOSPC. */
+int body_write(struct body *b, struct writer *w, off_t end);
+/* A flush by task PID: notes whether it is being killed. */
+void body_flushed(struct body *b, struct writer *w, pid_t pid);
+void body_closed(struct body *b, struct writer *w);
+int body_unlink(struct body *b);
+int body_rename(struct body *b, enum body_dir dir, const char *to, bool noreplace);
+/* Are there files in DIR? */
+bool body_dir_empty(struct context *c, enum body_dir dir);
+
+/* Values: config/<name>, config/env/<name>, config/kernel/<name>. A name that is no value is a draft. */
+bool value_name(struct context *c, enum body_dir dir, const char *name);
+int value_write(struct context *c, enum body_dir dir, const char *name, const char *text, size_t n);
+/* Adds the text that the file shows; -ENOENT if it is not set. */
+int value_read(struct context *c, enum body_dir dir, const char *name, struct buf *out, struct stat *st);
+int value_remove(struct context *c, enum body_dir dir, const char *name);
+/* Names that are set in B_ENV or B_KERNEL: calls FN for each file of the real directory. */
+int context_each_file(struct context *c, enum body_dir dir,
+		      void (*fn)(void *arg, const char *name), void *arg);
+
+struct cell *cell_find(struct context *c, const char *name);
+struct cell *cell_at(struct context *c, uint32_t index_plus_1);
+struct cell *cell_make(struct context *c, const char *name);
+uint32_t cell_index(struct context *c, const struct cell *cell);
+/* The cell's results leave its name; history stays. Memory only: the journal knows since cell_removed. */
+void cell_detach(struct context *c, struct cell *cell);
+/* The run that a being-written cell will get; NULL if NAME is not being written. */
+struct run *cell_writing(struct context *c, const char *name);
+
+/* Puts the cell's code in the queue. Returns 0 or -errno. */
+int context_submit(struct context *c, const char *name, struct run **r);
+
+/* Lines for `ctl`: every verb is checked before any is done. *GONE: the context was removed. */
+int context_ctl(struct context *c, const char *text, size_t n, bool *gone);
+void context_print_ctl(struct buf *out);
+
+/* Journal. A line is built in B from event_begin to event_end, which writes it. */
+void event_begin(struct context *c, struct buf *b, const char *type, const struct run *r);
+int event_end(struct context *c, struct buf *b, struct run *r);
+/* An event `notice`, of a run or of the context. */
+void notice(struct context *c, struct run *r, const char *fmt, ...) printflike(3, 4);
+
+/* Records. */
+struct rec *context_rec(struct context *c, uint64_t number);
+struct rec *context_new_rec(struct context *c, uint64_t number);
+uint64_t run_object(struct context *c, uint64_t number);
+/* The run NUMBER, from memory or disk; NULL if there is none (any more). */
+struct run *context_run(struct context *c, uint64_t number);
+/* Forgets an ended run for good: -EBUSY, -ENOENT. */
+int context_forget(struct context *c, uint64_t number);
+void context_keep(struct context *c);
+
+/* Index (index.c). */
+int index_run(struct context *c, const struct run *r, const struct rec *rec);
+/* Adds a record of KIND about the names A and B (may be NULL) and the number N. */
+int index_note(struct context *c, uint8_t kind, const char *a, const char *b, uint64_t n);
+/* Fills C's records, cells and kernels from runs.idx and the rest of the journal, ends what was under way
+ * when the daemon died. Returns 0 or -errno. */
+int index_load(struct context *c);
+/* Kinds of index records. */
+enum { IDX_RUN = 1, IDX_MOVED, IDX_GONE, IDX_FORGOT, IDX_KERNEL };
+
+#endif

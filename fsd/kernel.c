@@ -1,0 +1,1057 @@
+#include "kernel.h"
+
+#include "json.h"
+#include "spawn.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+
+enum {
+	PROTO = 1,
+	LINE_MAX_BYTES = 65536,
+	COMMANDS_MAX = 4 << 20,    /* bytes that a driver may leave unread */
+	MESSAGES_MAX = 200000,     /* events of one run */
+	START_US = 30 * 1000000,
+	PIPE_BYTES = 1 << 20,
+};
+
+/* ---- life ---- */
+
+enum kernel_event { E_START, E_READY, E_EXEC, E_DONE, E_KILL, E_GONE, E_COUNT };
+
+static const unsigned char steps[K_STATES][E_COUNT] = {
+	[K_STOPPED] = { [E_START] = K_STARTING },
+	[K_STARTING] = { [E_READY] = K_IDLE, [E_KILL] = K_DYING, [E_GONE] = K_STOPPED },
+	[K_IDLE] = { [E_EXEC] = K_BUSY, [E_KILL] = K_DYING, [E_GONE] = K_STOPPED },
+	[K_BUSY] = { [E_DONE] = K_IDLE, [E_KILL] = K_DYING, [E_GONE] = K_STOPPED },
+	[K_DYING] = { [E_GONE] = K_STOPPED },
+};
+
+/* Takes the step if the table has it. */
+static bool step(struct kernel *k, enum kernel_event e)
+{
+	if (!steps[k->state][e])
+		return false;
+	k->state = steps[k->state][e];
+	return true;
+}
+
+const char *kernel_state_name(const struct kernel *k)
+{
+	static const char *const names[] = { [K_STOPPED] = "stopped", [K_STARTING] = "starting",
+					     [K_IDLE] = "idle",	      [K_BUSY] = "busy",
+					     [K_DYING] = "stopping" };
+
+	return names[k->state];
+}
+
+bool kernel_alive(const struct kernel *k)
+{
+	return k->state != K_STOPPED;
+}
+
+static void tell_state(struct kernel *k, const char *why)
+{
+	auto_buf struct buf b = { 0 };
+
+	event_begin(k->ctx, &b, "kernel", NULL);
+	buf_str(&b, ",\"language\":");
+	buf_json_str(&b, k->key);
+	buf_printf(&b, ",\"state\":\"%s\"", kernel_state_name(k));
+	if (why) {
+		buf_str(&b, ",\"why\":");
+		buf_json_str(&b, why);
+	}
+	event_end(k->ctx, &b, NULL);
+	context_touch(k->ctx);
+}
+
+struct kernel *kernel_named(struct context *c, const char *key)
+{
+	list_for(it, &c->kernels) {
+		struct kernel *k = container_of(it, struct kernel, link);
+		if (!strcmp(k->key, key))
+			return k;
+	}
+	return NULL;
+}
+
+struct kernel *kernel_new(struct context *c, const char *key, const struct lang *lang)
+{
+	struct kernel *k = xcalloc(1, sizeof(*k));
+
+	k->ctx = c;
+	k->key = xstrdup(key);
+	k->lang = lang;
+	k->state = K_STOPPED;
+	k->pidfd = k->cmd = k->ack = k->guard = k->lifeline = k->code_dir = k->spool = -1;
+	list_append(&c->kernels, &k->link);
+	return k;
+}
+
+struct speaker kernel_speaker(struct context *c, const char *cell)
+{
+	const struct langs *ls = &c->world->langs;
+	const struct lang *lang = lang_for_cell(ls, cell);
+	const char *ext = cell_ext(cell), *text = ext ? map_get(&c->overrides, ext) : NULL;
+
+	if (!lang || !text)
+		return (struct speaker){ lang, lang ? lang->name : NULL, NULL };
+	if (*text == '/')
+		return (struct speaker){ lang, ext, text };
+	return (struct speaker){ lang_named(ls, text), ext, NULL };
+}
+
+struct kernel *kernel_for(struct context *c, const char *cell)
+{
+	struct speaker s = kernel_speaker(c, cell);
+	struct kernel *k = s.lang ? kernel_named(c, s.key) : NULL;
+
+	if (!s.lang)
+		return NULL;
+	if (!k)
+		k = kernel_new(c, s.key, s.lang);
+	if (k->state == K_STOPPED) {
+		k->lang = s.lang;
+		free(k->interpreter);
+		k->interpreter = s.interpreter ? xstrdup(s.interpreter) : NULL;
+	}
+	return k;
+}
+
+int kernel_check_override(struct context *c, const char *ext, const char *text, size_t n)
+{
+	auto_free char *s = xstrndup(text, n);
+	struct stat st;
+
+	if (!lang_for_ext(&c->world->langs, ext))
+		return -EINVAL;
+	if (*s == '/')
+		return stat(s, &st) == 0 && S_ISREG(st.st_mode) && access(s, X_OK) == 0 ? 0 : -EINVAL;
+	return lang_named(&c->world->langs, s) ? 0 : -EINVAL;
+}
+
+static void close_all(struct kernel *k)
+{
+	struct loop *l = k->ctx->world->loop;
+	struct watch *fds[] = { &k->w_ev, &k->w_io[0], &k->w_io[1], &k->w_report };
+
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		int fd = fds[i]->fn ? fds[i]->fd : -1;
+		watch_del(l, fds[i]);
+		drop_fd(&fd);
+	}
+	watch_del(l, &k->w_cmd);
+	watch_del(l, &k->w_pid);
+	drop_fd(&k->cmd);
+	drop_fd(&k->pidfd);
+	drop_fd(&k->ack);
+	drop_fd(&k->guard);
+	drop_fd(&k->lifeline);
+	drop_fd(&k->code_dir);
+	drop_fd(&k->spool);
+	timer_stop(l, &k->timer);
+	buf_free(&k->in);
+	buf_free(&k->out);
+	buf_free(&k->reported);
+}
+
+/* A box whose kernel is forgotten already, until it has ended. */
+struct orphan {
+	struct world *world;
+	struct watch watch;
+	pid_t pid;
+};
+
+static void on_orphan_gone(void *arg, uint32_t mask)
+{
+	struct orphan *o = arg;
+	int fd = o->watch.fd;
+
+	(void)mask;
+	waitpid(o->pid, NULL, 0);
+	watch_del(o->world->loop, &o->watch);
+	close(fd);
+	o->world->kernels_running--;
+	world_touch(o->world);
+	free(o);
+}
+
+void kernel_free(struct kernel *k)
+{
+	if (kernel_alive(k) && k->pidfd >= 0) {
+		struct orphan *o = xcalloc(1, sizeof(*o));
+		*o = (struct orphan){ .world = k->ctx->world, .pid = k->box };
+		watch_del(o->world->loop, &k->w_pid);
+		watch_add(o->world->loop, &o->watch, take(&k->pidfd), EPOLLIN, on_orphan_gone, o);
+	}
+	close_all(k);
+	for (int i = 0; i < 2; i++)
+		flow_free(&k->late[i]);
+	list_del(&k->link);
+	buf_free(&k->env);
+	buf_free(&k->cwd);
+	free(k->key);
+	free(k->interpreter);
+	free(k->lost_why);
+	free(k->death);
+	free(k);
+}
+
+static void set_text(char **at, const char *s)
+{
+	free(*at);
+	*at = s ? xstrdup(s) : NULL;
+}
+
+/* ---- output ---- */
+
+static struct flow *flow_of(struct kernel *k, int stream)
+{
+	return k->run ? &k->run->flow[stream] : &k->late[stream];
+}
+
+/* Takes what is in the pipe now, and no more: a flood cannot hold the loop. */
+static void drain(struct kernel *k, int stream)
+{
+	int left = 0, fd = k->w_io[stream].fd;
+
+	if (!k->w_io[stream].fn || ioctl(fd, FIONREAD, &left) < 0)
+		return;
+	while (left > 0) {
+		ssize_t n = flow_take(flow_of(k, stream), fd, left);
+		if (n <= 0)
+			break;
+		left -= n;
+	}
+}
+
+static void drain_all(struct kernel *k)
+{
+	drain(k, 0);
+	drain(k, 1);
+}
+
+static void on_io(struct kernel *k, int stream, uint32_t events)
+{
+	int left = 0, fd = k->w_io[stream].fd;
+
+	ioctl(fd, FIONREAD, &left);
+	if (left > 0) {
+		drain(k, stream);
+	} else if (events & (EPOLLHUP | EPOLLERR)) {
+		watch_del(k->ctx->world->loop, &k->w_io[stream]);
+		close(fd);
+	}
+}
+
+static void on_stdout(void *arg, uint32_t events)
+{
+	on_io(arg, 0, events);
+}
+
+static void on_stderr(void *arg, uint32_t events)
+{
+	on_io(arg, 1, events);
+}
+
+/* ---- commands ---- */
+
+static void flush_commands(struct kernel *k)
+{
+	while (k->out.n && k->cmd >= 0) {
+		ssize_t n = write(k->cmd, k->out.s, k->out.n);
+		if (n < 0)
+			break;
+		memmove(k->out.s, k->out.s + n, k->out.n - n);
+		k->out.n -= n;
+	}
+	if (k->cmd >= 0 && k->w_cmd.fn)
+		watch_mod(k->ctx->world->loop, &k->w_cmd, k->out.n ? EPOLLOUT : 0);
+}
+
+static void on_cmd(void *arg, uint32_t events)
+{
+	struct kernel *k = arg;
+
+	if (events & EPOLLERR) /* nobody reads any more: its end is seen elsewhere */
+		watch_del(k->ctx->world->loop, &k->w_cmd);
+	else
+		flush_commands(k);
+}
+
+static void send_line(struct kernel *k, const struct buf *line)
+{
+	buf_add(&k->out, line->s, line->n);
+	buf_char(&k->out, '\n');
+	flush_commands(k);
+	if (k->out.n > COMMANDS_MAX)
+		kernel_kill(k, "it does not read its commands");
+}
+
+/* The value of config/cwd or of an option, as a path that the kernel can enter. */
+static char *kernel_path(struct context *c, const char *path)
+{
+	if (path && *path == '/')
+		return xstrdup(path);
+	auto_free char *ws = context_abspath(c, "workspace");
+	return path && *path ? xasprintf("%s/%s", ws, path) : xstrdup(ws);
+}
+
+struct env_arg {
+	struct context *ctx;
+	struct buf *json;
+	char **list; /* NAME=VALUE */
+	size_t n;
+};
+
+static void one_env(void *arg, const char *name)
+{
+	struct env_arg *e = arg;
+	auto_buf struct buf value = { 0 };
+	struct stat st;
+
+	if (!env_name_ok(name) || value_read(e->ctx, B_ENV, name, &value, &st))
+		return;
+	if (value.n && value.s[value.n - 1] == '\n')
+		value.s[--value.n] = 0;
+	if (e->json->n > 1)
+		buf_char(e->json, ',');
+	buf_json_str(e->json, name);
+	buf_char(e->json, ':');
+	buf_json(e->json, value.s ? value.s : "", value.n);
+	e->list = xrealloc(e->list, (e->n + 1) * sizeof(*e->list));
+	e->list[e->n++] = xasprintf("%s=%s", name, value.s ? value.s : "");
+}
+
+/* config/env as a JSON object, and as strings (LIST may be NULL). */
+static void read_env(struct context *c, struct buf *json, char ***list, size_t *n)
+{
+	struct env_arg e = { .ctx = c, .json = json };
+
+	buf_char(json, '{');
+	context_each_file(c, B_ENV, one_env, &e);
+	buf_char(json, '}');
+	if (list) {
+		*list = e.list;
+		*n = e.n;
+		return;
+	}
+	while (e.n)
+		free(e.list[--e.n]);
+	free(e.list);
+}
+
+static void send_init(struct kernel *k)
+{
+	auto_buf struct buf b = { 0 };
+	auto_free char *sub = xasprintf("spool/%s/out", k->key);
+	auto_free char *spool = context_abspath(k->ctx, sub);
+
+	buf_printf(&b, "{\"op\":\"init\",\"proto\":%d,\"spool\":", PROTO);
+	buf_json_str(&b, spool);
+	buf_printf(&b, ",\"env\":%s,\"cwd\":", k->env.s);
+	buf_json_str(&b, k->cwd.s);
+	buf_str(&b, ",\"opts\":{}}");
+	send_line(k, &b);
+}
+
+/* Tells what changed in config/env and config/cwd since the kernel was told last. */
+static void send_set(struct kernel *k)
+{
+	struct context *c = k->ctx;
+	auto_buf struct buf env = { 0 }, b = { 0 }, set = { 0 };
+	auto_free char *cwd = kernel_path(c, c->conf.v[C_CWD].text);
+	bool same_cwd = !strcmp(cwd, k->cwd.s);
+
+	read_env(c, &env, NULL, NULL);
+	if (!strcmp(env.s, k->env.s) && same_cwd)
+		return;
+	auto_json struct json *was = json_parse(k->env.s, k->env.n, NULL);
+	auto_json struct json *is = json_parse(env.s, env.n, NULL);
+	for (void *it = json_iter(was); it; it = json_iter_next(was, it)) {
+		if (json_get(is, json_iter_key(it)))
+			continue;
+		buf_str(&set, set.n ? "," : "");
+		buf_json_str(&set, json_iter_key(it));
+		buf_str(&set, ":null");
+	}
+	if (env.n > 2) {
+		buf_str(&set, set.n ? "," : "");
+		buf_add(&set, env.s + 1, env.n - 2);
+	}
+	buf_printf(&b, "{\"op\":\"set\",\"env\":{%s}", set.s ? set.s : "");
+	if (!same_cwd) {
+		buf_str(&b, ",\"cwd\":");
+		buf_json_str(&b, cwd);
+		buf_reset(&k->cwd);
+		buf_str(&k->cwd, cwd);
+	}
+	buf_char(&b, '}');
+	buf_reset(&k->env);
+	buf_add(&k->env, env.s, env.n);
+	send_line(k, &b);
+}
+
+/* Writes the cell, its option lines blank, where the driver reads it. Returns 0 or -errno. */
+static int put_code(struct kernel *k, struct run *r)
+{
+	auto_buf struct buf code = { 0 };
+	struct cell_options again;
+	int err = store_read(&k->ctx->store, L_RES, r->code.off, r->code.len, &code);
+
+	if (err)
+		return err;
+	options_parse(&again, code.s, code.n, k->lang->comment);
+	options_clear(&again);
+	unlinkat(k->code_dir, r->cell_name, 0);
+	auto_close int fd = openat(k->code_dir, r->cell_name,
+				   O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	return fd < 0 ? -errno : pwrite_all(fd, code.s, code.n, 0);
+}
+
+static void send_exec(struct kernel *k, struct run *r)
+{
+	auto_buf struct buf b = { 0 };
+	auto_free char *sub = xasprintf("spool/%s/code/%s", k->key, r->cell_name);
+	auto_free char *path = context_abspath(k->ctx, sub);
+
+	buf_printf(&b, "{\"op\":\"exec\",\"id\":%llu,\"n\":%lld,\"path\":", (unsigned long long)k->exec_id,
+		   (long long)k->count);
+	buf_json_str(&b, path);
+	buf_str(&b, ",\"name\":");
+	buf_json_str(&b, r->cell_name);
+	for (char **e = r->opt.env; e && *e; e++) {
+		buf_str(&b, e == r->opt.env ? ",\"env\":{" : ",");
+		size_t n = strcspn(*e, "=");
+		buf_json(&b, *e, n);
+		buf_char(&b, ':');
+		buf_json_str(&b, *e + n + 1);
+		if (!e[1])
+			buf_char(&b, '}');
+	}
+	if (r->opt.cwd) {
+		auto_free char *cwd = kernel_path(k->ctx, r->opt.cwd);
+		buf_str(&b, ",\"cwd\":");
+		buf_json_str(&b, cwd);
+	}
+	buf_char(&b, '}');
+	send_line(k, &b);
+}
+
+/* The run of K has ended so: nobody but the daemon says when, and what comes later is nobody's. */
+static void end_run(struct kernel *k, enum run_status how, const char *reason)
+{
+	struct run *r = k->run;
+
+	if (!r)
+		return;
+	drain_all(k);
+	k->run = NULL;
+	if (k->code_dir >= 0)
+		unlinkat(k->code_dir, r->cell_name, 0);
+	run_finish(r, how, reason);
+	if (k->restart) {
+		k->restart = false;
+		kernel_kill(k, "restarted");
+	}
+}
+
+void kernel_restart(struct kernel *k)
+{
+	if (k->run && k->run->state == R_RUNNING) {
+		k->restart = true;
+		run_interrupt(k->run, ST_INTERRUPTED, "restart");
+	} else {
+		kernel_kill(k, "restarted");
+	}
+}
+
+static void exec_run(struct kernel *k)
+{
+	struct run *r = k->run;
+	int err;
+
+	send_set(k);
+	for (int i = 0; i < 2; i++) { /* what the kernel printed before is told, then it is this run's */
+		flow_end(&k->late[i]);
+		flow_free(&k->late[i]);
+		flow_init(&k->late[i], k->ctx, NULL, k->lang->name, i);
+		k->late[i].limit = k->ctx->conf.v[C_OUTPUT].v;
+	}
+	err = put_code(k, r);
+	if (!err)
+		err = run_start(r, k, k->count + 1, k->generation);
+	if (err) {
+		auto_free char *why = xasprintf("cannot be started: %s", strerror(-err));
+		end_run(k, ST_ERROR, why);
+		context_schedule(k->ctx);
+		return;
+	}
+	if (k->lost_why) {
+		auto_free char *line =
+			xasprintf("cellfs: a new %s kernel (generation %lld), the state of earlier cells is "
+				  "lost: %s\n", k->lang->title, (long long)k->generation, k->lost_why);
+		flow_print(&r->flow[1], line, strlen(line));
+		notice(k->ctx, r, "%.*s", (int)strlen(line) - 9, line + 8);
+		set_text(&k->lost_why, NULL);
+	}
+	k->count++;
+	k->exec_id++;
+	k->messages = 0;
+	step(k, E_EXEC);
+	send_exec(k, r);
+}
+
+/* ---- events ---- */
+
+static void broken(struct kernel *k, const char *why)
+{
+	auto_free char *s = xasprintf("the driver broke the protocol: %s", why);
+
+	context_log(k->ctx, "kernel %s: %s", k->key, s);
+	kernel_kill(k, s);
+}
+
+static void on_hello(struct kernel *k, const struct json *ev)
+{
+	int64_t proto = 0, min = 0;
+
+	json_int(ev, "proto", &proto);
+	json_int(ev, "min_proto", &min);
+	if (k->state != K_STARTING)
+		return;
+	if (PROTO < (min ? min : proto) || PROTO > proto) {
+		auto_free char *s = xasprintf("the driver speaks protocol %lld to %lld, the daemon %d",
+					      (long long)(min ? min : proto), (long long)proto, PROTO);
+		context_log(k->ctx, "kernel %s: %s", k->key, s);
+		kernel_kill(k, s);
+		return;
+	}
+	send_init(k);
+}
+
+static void on_ready(struct kernel *k, const struct json *ev)
+{
+	(void)ev;
+	if (!step(k, E_READY))
+		return;
+	timer_stop(k->ctx->world->loop, &k->timer);
+	tell_state(k, NULL);
+	if (k->run)
+		exec_run(k);
+	else
+		context_schedule(k->ctx);
+}
+
+/* The run that EV is of, or NULL. */
+static struct run *event_run(struct kernel *k, const struct json *ev)
+{
+	int64_t id = -1;
+
+	json_int(ev, "id", &id);
+	return k->state == K_BUSY && k->run && (uint64_t)id == k->exec_id ? k->run : NULL;
+}
+
+static void on_display(struct kernel *k, const struct json *ev)
+{
+	struct run *r = event_run(k, ev);
+	char why[160];
+	int err = 0;
+
+	if (r)
+		err = run_display(r, ev, k->spool, why);
+	else if (k->messages < 100)
+		notice(k->ctx, NULL, "a display of the %s kernel came while it ran nothing", k->key);
+	if (k->ack >= 0 && write(k->ack, "a", 1) < 0) { /* full: the driver has more acks than displays */
+	}
+	if (err)
+		broken(k, why);
+}
+
+static void on_clear(struct kernel *k, const struct json *ev)
+{
+	if (event_run(k, ev))
+		run_clear(k->run, ev);
+}
+
+static void on_error(struct kernel *k, const struct json *ev)
+{
+	const char *name = json_str(ev, "name"), *message = json_str(ev, "message");
+
+	if (event_run(k, ev))
+		run_set_error(k->run, ev);
+	else if (k->messages < 100)
+		notice(k->ctx, NULL, "%s kernel, in the background: %s: %.200s", k->key, name ? name : "error",
+		       message ? message : "");
+}
+
+static void on_stream(struct kernel *k, const struct json *ev)
+{
+	const char *name = json_str(ev, "name");
+	size_t n;
+	const char *text = json_text(json_get(ev, "text"), &n);
+	struct flow *f = flow_of(k, name && !strcmp(name, "stderr"));
+
+	if (!text)
+		return;
+	f->limit -= n; /* flow_print does not count it */
+	flow_print(f, text, n);
+}
+
+static void on_log(struct kernel *k, const struct json *ev)
+{
+	const char *text = json_str(ev, "text");
+
+	if (text && k->messages < 1000)
+		context_log(k->ctx, "kernel %s says: %.500s", k->key, text);
+}
+
+static void on_done(struct kernel *k, const struct json *ev)
+{
+	static const struct {
+		const char *word;
+		enum run_status status;
+	} words[] = { { "ok", ST_OK }, { "error", ST_ERROR }, { "interrupted", ST_INTERRUPTED },
+		      { "exit", ST_OK } };
+	const char *word = json_str(ev, "status");
+	struct run *r = event_run(k, ev);
+	enum run_status how = ST_NONE;
+	int64_t code = 0;
+
+	for (size_t i = 0; word && i < ARRAY_SIZE(words); i++)
+		if (!strcmp(word, words[i].word))
+			how = words[i].status;
+	if (!r || !how) {
+		broken(k, "`done` of a run that is not under way");
+		return;
+	}
+	json_int(ev, "code", &code);
+	if (!strcmp(word, "exit") || (k->lang->exit_status && how != ST_INTERRUPTED)) {
+		auto_free char *s = xasprintf("exit status %lld", (long long)code);
+		r->exit_code = code;
+		if (code)
+			run_error(r, "ExitStatus", s);
+		if (!strcmp(word, "exit") && code)
+			how = ST_ERROR;
+	}
+	step(k, E_DONE);
+	end_run(k, how, NULL);
+	context_schedule(k->ctx);
+}
+
+static const struct {
+	const char *name;
+	void (*fn)(struct kernel *, const struct json *);
+} events[] = {
+	{ "hello", on_hello }, { "ready", on_ready },	{ "display", on_display },
+	{ "clear", on_clear }, { "error", on_error },	{ "stream", on_stream },
+	{ "log", on_log },     { "done", on_done },
+};
+
+static void on_line(struct kernel *k, const char *line, size_t n)
+{
+	char why[160];
+	auto_json struct json *ev = json_parse(line, n, why);
+	const char *name = json_str(ev, "ev");
+
+	if (!ev || !name) {
+		broken(k, ev ? "an event without `ev`" : why);
+		return;
+	}
+	if (++k->messages > MESSAGES_MAX) {
+		broken(k, "more than 200,000 events in one run");
+		return;
+	}
+	drain_all(k);
+	for (size_t i = 0; i < ARRAY_SIZE(events); i++) {
+		if (!strcmp(name, events[i].name)) {
+			events[i].fn(k, ev);
+			return;
+		}
+	}
+	if (k->messages < 100)
+		context_log(k->ctx, "kernel %s: unknown event %.100s", k->key, name);
+}
+
+static void on_ev(void *arg, uint32_t mask)
+{
+	struct kernel *k = arg;
+	int fd = k->w_ev.fd;
+
+	(void)mask;
+	buf_grow(&k->in, LINE_MAX_BYTES);
+	ssize_t n = read(fd, k->in.s + k->in.n, LINE_MAX_BYTES + 1 - MIN(k->in.n, LINE_MAX_BYTES));
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		watch_del(k->ctx->world->loop, &k->w_ev);
+		close(fd);
+		/* An orderly end closes it too: give box the time to tell which it is. */
+		timer_set(k->ctx->world->loop, &k->timer, 500000, k->timer.fn, k);
+		return;
+	}
+	k->in.n += n;
+	size_t at = 0;
+	for (char *nl; k->w_ev.fn && (nl = memchr(k->in.s + at, '\n', k->in.n - at));) {
+		size_t len = nl - (k->in.s + at);
+		if (len >= LINE_MAX_BYTES)
+			break;
+		on_line(k, k->in.s + at, len);
+		if (!k->in.s) /* it is dead and cleaned up */
+			return;
+		at += len + 1;
+	}
+	if (!k->w_ev.fn)
+		return;
+	memmove(k->in.s, k->in.s + at, k->in.n - at);
+	k->in.n -= at;
+	if (k->in.n > LINE_MAX_BYTES)
+		broken(k, "a line of more than 65,536 bytes");
+}
+
+/* ---- process ---- */
+
+static void on_report(void *arg, uint32_t mask)
+{
+	struct kernel *k = arg;
+	int fd = k->w_report.fd;
+	char text[512];
+	ssize_t n = read(fd, text, sizeof(text));
+
+	(void)mask;
+	if (n < 0 && errno == EAGAIN)
+		return;
+	if (n <= 0 || k->reported.n > 4096) {
+		watch_del(k->ctx->world->loop, &k->w_report);
+		close(fd);
+		return;
+	}
+	buf_add(&k->reported, text, n);
+	for (char *line = k->reported.s, *nl; (nl = strchr(line, '\n')); line = nl + 1) {
+		int v;
+		if (sscanf(line, "started %d", &v) == 1)
+			k->pid = v;
+		else if (sscanf(line, "exited %d", &v) == 1)
+			k->exit_code = v;
+		else if (sscanf(line, "signaled %d", &v) == 1)
+			k->exit_signal = v;
+		else if (!strncmp(line, "failed ", 7))
+			k->failed = true;
+	}
+}
+
+/* What ended the kernel, in words. */
+static char *cause_of_death(struct kernel *k)
+{
+	if (k->death)
+		return xstrdup(k->death);
+	if (k->failed) {
+		char *s = strstr(k->reported.s, "failed ") + 7;
+		return xasprintf("the %s kernel cannot be started: %.*s", k->lang->title,
+				 (int)strcspn(s, "\n"), s);
+	}
+	if (k->exit_signal > 0)
+		return xasprintf("signal %d (%s)", k->exit_signal, strsignal(k->exit_signal));
+	if (k->exit_code >= 0)
+		return xasprintf("the %s kernel ended with exit code %d", k->lang->title, k->exit_code);
+	return xasprintf("the %s kernel ended", k->lang->title);
+}
+
+/* Box has ended, and with it every process of the kernel. */
+static void on_gone(void *arg, uint32_t mask)
+{
+	struct kernel *k = arg;
+	struct context *c = k->ctx;
+	struct run *next = k->death ? k->run : NULL; /* it came while the old kernel was dying */
+
+	(void)mask;
+	waitpid(k->box, NULL, 0);
+	while (k->w_report.fn)
+		on_report(k, 0);
+	auto_free char *why = cause_of_death(k);
+	bool during_start = k->state == K_STARTING;
+	if (!next && k->run) {
+		k->run->state_preserved = false;
+		end_run(k, ST_KILLED, why);
+	} else {
+		drain_all(k);
+	}
+	for (int i = 0; i < 2; i++)
+		flow_end(&k->late[i]);
+	if (k->count && !k->lost_why)
+		set_text(&k->lost_why, why);
+	if (during_start || !k->death)
+		context_log(c, "kernel %s: %s", k->key, why);
+	step(k, E_GONE);
+	c->world->kernels_running--;
+	k->count = 0;
+	k->pid = 0;
+	k->restart = false;
+	close_all(k);
+	tell_state(k, why);
+	set_text(&k->death, NULL);
+	world_touch(c->world);
+	if (next)
+		kernel_run(k, next);
+	else
+		context_schedule(c);
+}
+
+static void on_timer(void *arg)
+{
+	struct kernel *k = arg;
+
+	kernel_kill(k, k->state == K_STARTING ? "the driver did not answer within 30 s of its start" :
+						"it closed its control pipe");
+}
+
+static void add_env(char ***env, size_t *n, char *entry)
+{
+	size_t len = strcspn(entry, "=") + 1;
+
+	for (size_t i = 0; i < *n; i++) {
+		if (!strncmp((*env)[i], entry, len)) {
+			free((*env)[i]);
+			(*env)[i] = entry;
+			return;
+		}
+	}
+	*env = xrealloc(*env, (*n + 2) * sizeof(**env));
+	(*env)[(*n)++] = entry;
+	(*env)[*n] = NULL;
+}
+
+static char **make_env(struct kernel *k)
+{
+	auto_free char *home = context_abspath(k->ctx, "home");
+	char **env = NULL, **own = NULL;
+	size_t n = 0, nown = 0;
+
+	add_env(&env, &n, xstrdup("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
+	add_env(&env, &n, xasprintf("HOME=%s", home));
+	add_env(&env, &n, xstrdup("LANG=C.UTF-8"));
+	add_env(&env, &n, xstrdup("TERM=dumb"));
+	add_env(&env, &n, xasprintf("CELLFS_CONTEXT=%s", k->ctx->name));
+	for (char **e = k->lang->env; *e; e++)
+		add_env(&env, &n, xstrdup(*e));
+	buf_reset(&k->env);
+	read_env(k->ctx, &k->env, &own, &nown);
+	for (size_t i = 0; i < nown; i++)
+		add_env(&env, &n, own[i]);
+	free(own);
+	return env;
+}
+
+/* ARGV of box and of the driver behind it, in one list. */
+static char **make_argv(struct kernel *k)
+{
+	const struct lang *l = k->lang;
+	char **argv = xcalloc(64, sizeof(*argv));
+	size_t n = 0;
+
+	argv[n++] = xstrdup("box");
+	argv[n++] = xstrdup("--lifeline=7");
+	argv[n++] = xstrdup("--report=8");
+	argv[n++] = xasprintf("--cwd=%s", k->cwd.s);
+	argv[n++] = xstrdup("--");
+	for (char **a = l->argv; *a && n < 63; a++) {
+		const char *program = k->interpreter ? k->interpreter : l->interpreter;
+		if (!strcmp(*a, "{interpreter}"))
+			argv[n++] = xstrdup(program ? program : "missing");
+		else if (!strncmp(*a, "{dir}", 5))
+			argv[n++] = xasprintf("%s%s", l->dir, *a + 5);
+		else
+			argv[n++] = xstrdup(*a);
+	}
+	return argv;
+}
+
+static void free_strings(char **v)
+{
+	for (char **p = v; p && *p; p++)
+		free(*p);
+	free(v);
+}
+
+static int open_spool(struct kernel *k)
+{
+	struct context *c = k->ctx;
+	const char *const subs[] = { "", "/code", "/out" };
+	int *fds[] = { NULL, &k->code_dir, &k->spool };
+
+	for (size_t i = 0; i < ARRAY_SIZE(subs); i++) {
+		auto_free char *sub = xasprintf("spool/%s%s", k->key, subs[i]);
+		auto_free char *path = context_path(c, sub);
+		if (i == 0)
+			delete_tree(c->world->contexts_dir, path);
+		if (mkdirat(c->world->contexts_dir, path, 0700) < 0 && errno != EEXIST)
+			return -errno;
+		if (!fds[i])
+			continue;
+		*fds[i] = openat(c->world->contexts_dir, path,
+				 O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (*fds[i] < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+/* All pipes of a kernel: [i][0] is ours, [i][1] the child's descriptor I. */
+static int open_pipes(int fds[9][2])
+{
+	static const char theirs_reads[9] = { [3] = 1, [5] = 1, [6] = 1, [7] = 1 };
+
+	for (int i = 1; i < 9; i++) {
+		int p[2];
+		if (pipe2(p, O_CLOEXEC) < 0)
+			return -errno;
+		fds[i][0] = p[theirs_reads[i] ? 1 : 0];
+		fds[i][1] = p[theirs_reads[i] ? 0 : 1];
+		fcntl(fds[i][0], F_SETFL, O_NONBLOCK);
+	}
+	fcntl(fds[1][0], F_SETPIPE_SZ, PIPE_BYTES);
+	fcntl(fds[2][0], F_SETPIPE_SZ, PIPE_BYTES);
+	return 0;
+}
+
+static void watch_all(struct kernel *k, int fds[9][2])
+{
+	struct loop *l = k->ctx->world->loop;
+
+	k->cmd = take(&fds[3][0]);
+	k->ack = take(&fds[5][0]);
+	k->guard = take(&fds[6][0]);
+	k->lifeline = take(&fds[7][0]);
+	watch_add(l, &k->w_io[0], take(&fds[1][0]), EPOLLIN, on_stdout, k);
+	watch_add(l, &k->w_io[1], take(&fds[2][0]), EPOLLIN, on_stderr, k);
+	watch_add(l, &k->w_cmd, k->cmd, 0, on_cmd, k);
+	watch_add(l, &k->w_ev, take(&fds[4][0]), EPOLLIN, on_ev, k);
+	watch_add(l, &k->w_report, take(&fds[8][0]), EPOLLIN, on_report, k);
+	watch_add(l, &k->w_pid, k->pidfd, EPOLLIN, on_gone, k);
+	timer_set(l, &k->timer, START_US, on_timer, k);
+}
+
+static int start_process(struct kernel *k)
+{
+	int fds[9][2], theirs[9] = { -1 };
+	struct context *c = k->ctx;
+
+	memset(fds, -1, sizeof(fds));
+	int err = open_spool(k);
+	if (!err)
+		err = open_pipes(fds);
+	if (!err) {
+		auto_free char *cwd = kernel_path(c, c->conf.v[C_CWD].text);
+		buf_reset(&k->cwd);
+		buf_str(&k->cwd, cwd);
+		char **env = make_env(k), **argv = make_argv(k);
+		for (int i = 1; i < 9; i++)
+			theirs[i] = fds[i][1];
+		err = spawn(c->world->opt.box, argv, env, theirs, 9, &k->box, &k->pidfd);
+		free_strings(env);
+		free_strings(argv);
+	}
+	for (int i = 1; i < 9; i++)
+		drop_fd(&fds[i][1]);
+	if (!err)
+		watch_all(k, fds);
+	for (int i = 1; i < 9; i++)
+		drop_fd(&fds[i][0]);
+	if (err)
+		close_all(k);
+	return err;
+}
+
+static void start(struct kernel *k)
+{
+	struct context *c = k->ctx;
+
+	k->exit_code = k->exit_signal = -1;
+	k->failed = false;
+	k->pid = 0;
+	for (int i = 0; i < 2; i++) {
+		flow_free(&k->late[i]);
+		flow_init(&k->late[i], c, NULL, k->lang->name, i);
+		k->late[i].limit = c->conf.v[C_OUTPUT].v;
+	}
+	int err = start_process(k);
+	if (err) {
+		auto_free char *why =
+			xasprintf("the %s kernel cannot be started: %s", k->lang->title, strerror(-err));
+		context_log(c, "kernel %s: %s", k->key, why);
+		end_run(k, ST_KILLED, why);
+		context_schedule(c);
+		return;
+	}
+	step(k, E_START);
+	k->generation++;
+	c->world->kernels_running++;
+	index_note(c, IDX_KERNEL, k->key, NULL, k->generation);
+	tell_state(k, NULL);
+	world_touch(c->world);
+}
+
+void kernel_run(struct kernel *k, struct run *r)
+{
+	k->run = r;
+	if (k->state == K_IDLE)
+		exec_run(k);
+	else if (k->state == K_STOPPED)
+		start(k);
+}
+
+void kernel_signal(struct kernel *k)
+{
+	/* box passes it on to the driver's process group, whose number nobody can have reused there */
+	if (k->box && k->pidfd >= 0)
+		kill(k->box, SIGINT);
+}
+
+void kernel_guard(struct kernel *k)
+{
+	if (k->guard >= 0 && write(k->guard, "g", 1) < 0) { /* full: it was told often enough */
+	}
+}
+
+void kernel_kill(struct kernel *k, const char *why)
+{
+	if (!step(k, E_KILL))
+		return;
+	set_text(&k->death, why);
+	if (k->count && !k->lost_why)
+		set_text(&k->lost_why, why);
+	if (k->run) {
+		k->run->state_preserved = false;
+		end_run(k, ST_KILLED, why);
+	}
+	timer_stop(k->ctx->world->loop, &k->timer);
+	int fd = k->w_ev.fn ? k->w_ev.fd : -1;
+	watch_del(k->ctx->world->loop, &k->w_ev);
+	drop_fd(&fd);
+	drop_fd(&k->lifeline); /* box ends everything, then itself: on_gone */
+	context_touch(k->ctx);
+	context_schedule(k->ctx);
+}
+
+void kernel_usage(const struct kernel *k, int64_t *cpu_us, int64_t *max_rss)
+{
+	clockid_t id;
+	struct timespec ts;
+	char path[40], *hwm;
+	auto_buf struct buf b = { 0 };
+
+	if (k->pid <= 0)
+		return;
+	if (!clock_getcpuclockid(k->pid, &id) && !clock_gettime(id, &ts))
+		*cpu_us = ts.tv_sec * 1000000LL + ts.tv_nsec / 1000;
+	snprintf(path, sizeof(path), "/proc/%d/status", k->pid);
+	if (max_rss && !read_file(AT_FDCWD, path, 16384, &b) && (hwm = strstr(b.s, "VmHWM:")))
+		*max_rss = strtoll(hwm + 6, NULL, 10) << 10;
+}

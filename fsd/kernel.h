@@ -1,0 +1,68 @@
+/* A kernel: the process that runs the cells of one language in one context, started through box, spoken to
+ * by kernels/PROTOCOL.md. What it says is untrusted; facts are what the daemon saw itself. */
+#ifndef CELLFS_KERNEL_H
+#define CELLFS_KERNEL_H
+
+#include "context.h"
+
+/* 0 is no state: an empty cell of the table of steps. */
+enum kernel_state { K_STOPPED = 1, K_STARTING, K_IDLE, K_BUSY, K_DYING, K_STATES };
+
+struct kernel {
+	struct list link;           /* context->kernels */
+	struct context *ctx;
+	const struct lang *lang;
+	char *key;                  /* the language, or the extension that config/kernel gives its own */
+	char *interpreter;          /* NULL: the language's */
+	enum kernel_state state;
+	int64_t generation, count;  /* starts so far; cells executed in this one */
+	char *lost_why;             /* why the state before was lost; NULL nothing to tell */
+	struct run *run;            /* the one it runs, or is started for */
+	uint64_t exec_id;
+	pid_t box, pid;
+	int pidfd, cmd, ack, guard, lifeline;
+	int code_dir, spool;        /* where the daemon puts cells, where the driver puts payloads */
+	struct flow late[2];        /* what it prints while it runs nothing */
+	struct watch w_pid, w_cmd, w_ev, w_io[2], w_report;
+	bool io_eof[2];
+	struct buf in, out;         /* of the event pipe, for the command pipe */
+	struct buf reported;
+	struct buf env, cwd;        /* JSON of config/env and the cwd as it was told last */
+	struct timer timer;         /* start limit */
+	char *death;                /* why it is being ended, for the run's reason */
+	int exit_code, exit_signal; /* -1: not known */
+	bool failed;                /* box could not start it */
+	bool restart;               /* to be killed when its run has ended */
+	uint64_t messages;          /* events of this run */
+};
+
+/* What runs cells called CELL in C: the language (NULL: CELL is a draft's name), the kernel's name, the
+ * interpreter that config/kernel names (NULL: the language's own). */
+struct speaker {
+	const struct lang *lang;
+	const char *key, *interpreter;
+};
+struct speaker kernel_speaker(struct context *c, const char *cell);
+/* The kernel for CELL, made (stopped) if there is none yet; NULL if no language is CELL's. */
+struct kernel *kernel_for(struct context *c, const char *cell);
+struct kernel *kernel_named(struct context *c, const char *key);
+struct kernel *kernel_new(struct context *c, const char *key, const struct lang *lang);
+/* What config/kernel/EXT may hold: 0 or -EINVAL. */
+int kernel_check_override(struct context *c, const char *ext, const char *text, size_t n);
+/* Runs R, the context's active run, starting the kernel if need be. */
+void kernel_run(struct kernel *k, struct run *r);
+/* SIGINT to its process group; the guard's byte. */
+void kernel_signal(struct kernel *k);
+void kernel_guard(struct kernel *k);
+/* Ends it and all its processes at once. Its run, if any, ends as killed with WHY, unless it has a better
+ * reason. WHY is kept for the notice of the next one. */
+void kernel_kill(struct kernel *k, const char *why);
+/* Ends it, after its run was interrupted; the next cell starts a new one. */
+void kernel_restart(struct kernel *k);
+bool kernel_alive(const struct kernel *k);
+void kernel_free(struct kernel *k);
+/* CPU time of its main process in us, peak memory in bytes; 0 when unknown. */
+void kernel_usage(const struct kernel *k, int64_t *cpu_us, int64_t *max_rss);
+const char *kernel_state_name(const struct kernel *k);
+
+#endif

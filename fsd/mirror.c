@@ -1,0 +1,1127 @@
+#include "mirror.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <search.h>
+#include <stdio.h>
+#include <sys/xattr.h>
+
+#include "gate.h"
+#include "util.h"
+
+#define ROOT_FDS 16
+#define COPY_MAX (8u << 20)
+/* What of an open's flags reaches the file below: for O_SYNC the kernel sends an fsync, and O_DIRECT
+ * would ask for aligned buffers that we do not have. */
+#define OPEN_FLAGS (O_ACCMODE | O_APPEND | O_TRUNC)
+/* Sticky is shown, for default_permissions looks at it. */
+#define MODES (S_ISVTX | 0777)
+/* st_ino stays exact in a double (old Node) and clear of the numbers of the rest of the tree. */
+#define STAT_INO_BIT (1ULL << 52)
+
+struct node {
+	fuse_ino_t ino;
+	uint64_t lookups;    /* what the kernel will forget */
+	size_t refs;         /* children, named or not, and handles */
+	struct node *parent; /* NULL in a root */
+	struct node *root;
+	char *name; /* in PARENT; NULL: unlinked, replaced or a root */
+	dev_t dev;  /* DEV, ID and TYPE: which object this is */
+	ino_t id;
+	mode_t type;
+	struct list handles; /* by handle.of_node */
+	struct {             /* in a root only */
+		uint64_t owner;
+		bool dropped;
+		struct list handles; /* by handle.of_root */
+	} top;
+};
+
+struct handle {
+	struct list of_node, of_root;
+	struct node *node;
+	int fd;    /* -1: dropped */
+	DIR *dir;  /* owns FD if there is one */
+	off_t pos; /* of DIR */
+};
+
+struct mirror {
+	mirror_open_root *open_root;
+	void *arg;
+	uint64_t last; /* numbers only grow */
+	void *by_ino;  /* all nodes */
+	void *by_name; /* all with a name, by parent and name */
+	void *by_id;   /* directories but roots, by root and object; not those removed */
+	struct {
+		uint64_t owner;
+		int fd;
+	} roots[ROOT_FDS];
+	unsigned int next; /* of ROOTS to be replaced */
+};
+
+/* ---- nodes ---------------------------------------------------------------------------------- */
+
+#define COMPARE(a, b) ((a) < (b) ? -1 : (a) > (b))
+
+static int cmp_ino(const void *a, const void *b)
+{
+	const struct node *x = a, *y = b;
+
+	return COMPARE(x->ino, y->ino);
+}
+
+static int cmp_name(const void *a, const void *b)
+{
+	const struct node *x = a, *y = b;
+	int c = COMPARE(x->parent, y->parent);
+
+	return c ? c : strcmp(x->name, y->name);
+}
+
+static int cmp_id(const void *a, const void *b)
+{
+	const struct node *x = a, *y = b;
+	int c = COMPARE(x->root, y->root);
+
+	if (!c)
+		c = COMPARE(x->dev, y->dev);
+	return c ? c : COMPARE(x->id, y->id);
+}
+
+static struct node *find(void *const *tree, const struct node *key,
+			 int (*cmp)(const void *, const void *))
+{
+	struct node **n = tfind(key, tree, cmp);
+
+	return n ? *n : NULL;
+}
+
+static struct node *find_ino(struct mirror *m, fuse_ino_t ino)
+{
+	return find(&m->by_ino, &(struct node){ .ino = ino }, cmp_ino);
+}
+
+static struct node *find_name(struct mirror *m, struct node *parent, const char *name)
+{
+	struct node key = { .parent = parent, .name = (char *)name };
+
+	return find(&m->by_name, &key, cmp_name);
+}
+
+static bool is_object(const struct node *n, const struct stat *st)
+{
+	return n->dev == st->st_dev && n->id == st->st_ino && n->type == (st->st_mode & S_IFMT);
+}
+
+static void lose_name(struct mirror *m, struct node *n)
+{
+	if (!n->name)
+		return;
+	tdelete(n, &m->by_name, cmp_name);
+	free(n->name);
+	n->name = NULL;
+}
+
+/* N's object is removed: its number may come back as another directory, which is not N. */
+static void lose_object(struct mirror *m, struct node *n)
+{
+	lose_name(m, n);
+	if (find(&m->by_id, n, cmp_id) == n)
+		tdelete(n, &m->by_id, cmp_id);
+}
+
+/* Frees N if nothing holds it any more, and then those above it. */
+static void put(struct mirror *m, struct node *n)
+{
+	while (n && !n->lookups && !n->refs) {
+		struct node *parent = n->parent;
+
+		lose_object(m, n);
+		tdelete(n, &m->by_ino, cmp_ino);
+		free(n);
+		if (parent)
+			parent->refs--;
+		n = parent;
+	}
+}
+
+/* Makes N the node at NAME in PARENT, for good or until -errno. */
+static int place(struct mirror *m, struct node *n, struct node *parent, const char *name)
+{
+	struct node *was = n->parent, *there = find_name(m, parent, name);
+	char *copy;
+
+	/* Who moves directories under us could have us believe in a loop. */
+	for (struct node *p = parent; p; p = p->parent)
+		if (p == n)
+			return -ESTALE;
+	copy = strdup(name);
+	if (!copy)
+		return -ENOMEM;
+
+	if (there)
+		lose_name(m, there);
+	lose_name(m, n);
+	parent->refs++;
+	n->parent = parent;
+	n->name = copy;
+	if (was) {
+		was->refs--;
+		put(m, was);
+	}
+	if (tsearch(n, &m->by_name, cmp_name))
+		return 0;
+	n->name = NULL;
+	free(copy);
+	return -ENOMEM;
+}
+
+static struct node *node_new(struct mirror *m, fuse_ino_t ino, struct node *root,
+			     const struct stat *st)
+{
+	struct node *n = calloc(1, sizeof(*n));
+
+	if (!n)
+		return NULL;
+	n->ino = ino;
+	n->root = root ? root : n;
+	n->dev = st->st_dev;
+	n->id = st->st_ino;
+	n->type = st->st_mode & S_IFMT;
+	list_init(&n->handles);
+	list_init(&n->top.handles);
+	if (!tsearch(n, &m->by_ino, cmp_ino)) {
+		free(n);
+		return NULL;
+	}
+	return n;
+}
+
+/* The node of the object ST at NAME in PARENT. It may have nothing yet that holds it. */
+static int node_at(struct mirror *m, struct node *parent, const char *name, const struct stat *st,
+		   struct node **out)
+{
+	struct node *n = find_name(m, parent, name);
+	struct node key = { .root = parent->root, .dev = st->st_dev, .id = st->st_ino };
+	int r;
+
+	if (n && !is_object(n, st)) {
+		lose_name(m, n);
+		n = NULL;
+	}
+	if (!n && S_ISDIR(st->st_mode)) {
+		n = find(&m->by_id, &key, cmp_id);
+		r = n ? place(m, n, parent, name) : 0;
+		if (r)
+			return r;
+	}
+	if (!n) {
+		n = node_new(m, MIRROR_BIT | ++m->last << 1, parent->root, st);
+		if (!n)
+			return -ENOMEM;
+		r = place(m, n, parent, name);
+		if (!r && S_ISDIR(st->st_mode) && !tsearch(n, &m->by_id, cmp_id))
+			r = -ENOMEM;
+		if (r) {
+			put(m, n);
+			return r;
+		}
+	}
+	*out = n;
+	return 0;
+}
+
+static unsigned int depth(const struct node *n)
+{
+	unsigned int d = 0;
+
+	while ((n = n->parent))
+		d++;
+	return d;
+}
+
+/* ---- from a node to its object -------------------------------------------------------------- */
+
+/* OWNER's directory, borrowed until the next call. */
+static int root_fd(struct mirror *m, uint64_t owner)
+{
+	int fd;
+
+	for (int i = 0; i < ROOT_FDS; i++)
+		if (m->roots[i].fd >= 0 && m->roots[i].owner == owner)
+			return m->roots[i].fd;
+	fd = m->open_root(m->arg, owner);
+	if (fd < 0)
+		return fd;
+	m->next = (m->next + 1) % ROOT_FDS;
+	drop_fd(&m->roots[m->next].fd);
+	m->roots[m->next].owner = owner;
+	m->roots[m->next].fd = fd;
+	return fd;
+}
+
+/* N's path below its root, the caller's. */
+static int node_path(const struct node *n, char **out)
+{
+	size_t len = 1;
+	char *s;
+
+	if (!n->parent) {
+		*out = strdup(".");
+		return *out ? 0 : -ENOMEM;
+	}
+	for (const struct node *p = n; p->parent; p = p->parent) {
+		if (!p->name)
+			return -ESTALE;
+		len += strlen(p->name) + 1;
+	}
+	s = malloc(len);
+	if (!s)
+		return -ENOMEM;
+	*out = s;
+	s += len - 1;
+	for (const struct node *p = n; p->parent; p = p->parent) {
+		size_t k = strlen(p->name);
+
+		/* The last one's slash becomes the end of the string. */
+		*--s = p == n ? '\0' : '/';
+		s -= k;
+		memcpy(s, p->name, k);
+	}
+	return 0;
+}
+
+static int node_walk(struct mirror *m, const struct node *n)
+{
+	auto_close int fd = -1;
+	auto_free char *path = NULL;
+	struct stat st;
+	int r;
+
+	r = node_path(n, &path);
+	if (r)
+		return r;
+	r = root_fd(m, n->root->top.owner);
+	if (r < 0)
+		return r;
+	fd = gate_path(r, path);
+	if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP || fd == -EXDEV)
+		return -ESTALE;
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st))
+		return -errno;
+	return is_object(n, &st) ? take(&fd) : -ESTALE;
+}
+
+/* A new descriptor of N's object, which may be O_PATH, or -errno. */
+static int node_fd(struct mirror *m, const struct node *n)
+{
+	struct handle *h;
+	int fd;
+
+	if (n->root->top.dropped)
+		return -ESTALE;
+	if (list_empty(&n->handles))
+		return node_walk(m, n);
+	h = container_of(n->handles.next, struct handle, of_node);
+	fd = fcntl(h->fd, F_DUPFD_CLOEXEC, 0);
+	return fd < 0 ? -errno : fd;
+}
+
+/* Of the node INO, which becomes OUT. A forgotten one that its children hold is not to be used: it
+ * could go while an operation moves them. */
+static int ino_fd(struct mirror *m, fuse_ino_t ino, struct node **out)
+{
+	*out = find_ino(m, ino);
+	return *out && (*out)->lookups ? node_fd(m, *out) : -ESTALE;
+}
+
+static bool is_dots(const char *name)
+{
+	return !strcmp(name, ".") || !strcmp(name, "..");
+}
+
+/* The same of a directory that a NAME is wanted in. */
+static int parent_fd(struct mirror *m, fuse_ino_t ino, const char *name, struct node **out)
+{
+	auto_close int fd = ino_fd(m, ino, out);
+
+	if (!*name || strchr(name, '/') || is_dots(name))
+		return -EINVAL;
+	if (fd < 0)
+		return fd;
+	return S_ISDIR((*out)->type) ? take(&fd) : -ENOTDIR;
+}
+
+/* ---- what is shown -------------------------------------------------------------------------- */
+
+/* Whether a link in a directory DEPTH below the root stays in it. The names behind the leading ..
+ * only go down, or into other links that stay: a .. behind one of those would start from where it
+ * leads, and could climb out though a count of the names says no. */
+static bool link_stays(const char *target, unsigned int depth)
+{
+	unsigned int up = 0;
+	bool down = false;
+
+	if (*target == '/' || !*target)
+		return false;
+	while (*target) {
+		size_t n = strcspn(target, "/");
+
+		if (n == 2 && !memcmp(target, "..", 2)) {
+			if (down || ++up > depth)
+				return false;
+		} else if (n && !(n == 1 && *target == '.')) {
+			down = true;
+		}
+		target += n;
+		target += strspn(target, "/");
+	}
+	return true;
+}
+
+/* Reads the link NAME in DIR, or DIR itself if NAME is empty. */
+static int read_link(int dir, const char *name, unsigned int depth, char out[PATH_MAX])
+{
+	ssize_t n = readlinkat(dir, name, out, PATH_MAX);
+
+	if (n < 0)
+		return -errno;
+	if (n == PATH_MAX)
+		return -ENOENT;
+	out[n] = '\0';
+	return link_stays(out, depth) ? 0 : -ENOENT;
+}
+
+static bool is_shown(int dir, const char *name, mode_t type, unsigned int depth)
+{
+	char target[PATH_MAX];
+
+	if (S_ISLNK(type))
+		return !read_link(dir, name, depth, target);
+	return S_ISREG(type) || S_ISDIR(type);
+}
+
+static bool dirent_is_shown(int dir, const struct dirent *d, unsigned int depth)
+{
+	struct stat st;
+
+	if (d->d_type != DT_UNKNOWN)
+		return is_shown(dir, d->d_name, DTTOIF(d->d_type), depth);
+	return !fstatat(dir, d->d_name, &st, AT_SYMLINK_NOFOLLOW) &&
+		is_shown(dir, d->d_name, st.st_mode, depth);
+}
+
+static ino_t stat_ino(const struct node *root, ino_t ino)
+{
+	return STAT_INO_BIT | ((ino ^ root->top.owner << 32) & (STAT_INO_BIT - 1));
+}
+
+static struct stat show(const struct node *n, struct stat st)
+{
+	st.st_mode &= S_IFMT | MODES;
+	st.st_ino = stat_ino(n->root, st.st_ino);
+	return st;
+}
+
+static int node_stat(const struct node *n, int fd, struct stat *out)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return -errno;
+	*out = show(n, st);
+	return 0;
+}
+
+static int entry(struct node *n, const struct stat *st, struct fuse_entry_param *out)
+{
+	n->lookups++;
+	*out = (struct fuse_entry_param){ .ino = n->ino, .attr = show(n, *st) };
+	return 0;
+}
+
+/* Fills OUT with FD, the object at NAME in PARENT. */
+static int enter(struct mirror *m, struct node *parent, const char *name, int fd,
+		 struct fuse_entry_param *out)
+{
+	struct stat st;
+	struct node *n;
+	int r;
+
+	if (fstat(fd, &st))
+		return -errno;
+	if (!is_shown(fd, "", st.st_mode, depth(parent)))
+		return -ENOENT;
+	r = node_at(m, parent, name, &st, &n);
+	return r ? r : entry(n, &st, out);
+}
+
+/* ---- the mirror, roots ---------------------------------------------------------------------- */
+
+struct mirror *mirror_new(mirror_open_root *open_root, void *arg)
+{
+	struct mirror *m = xcalloc(1, sizeof(*m));
+
+	m->open_root = open_root;
+	m->arg = arg;
+	for (int i = 0; i < ROOT_FDS; i++)
+		m->roots[i].fd = -1;
+	return m;
+}
+
+static void handle_close(struct handle *h)
+{
+	if (h->dir)
+		closedir(h->dir);
+	else
+		drop_fd(&h->fd);
+	h->dir = NULL;
+	h->fd = -1;
+}
+
+static void keep_node(void *p)
+{
+	(void)p;
+}
+
+static void free_node(void *p)
+{
+	struct node *n = p;
+
+	list_for_safe(it, next, &n->handles) {
+		struct handle *h = container_of(it, struct handle, of_node);
+
+		handle_close(h);
+		free(h);
+	}
+	free(n->name);
+	free(n);
+}
+
+void mirror_free(struct mirror *m)
+{
+	if (!m)
+		return;
+	tdestroy(m->by_name, keep_node);
+	tdestroy(m->by_id, keep_node);
+	tdestroy(m->by_ino, free_node);
+	for (int i = 0; i < ROOT_FDS; i++)
+		drop_fd(&m->roots[i].fd);
+	free(m);
+}
+
+int mirror_root(struct mirror *m, uint64_t owner, struct fuse_entry_param *out)
+{
+	struct node *n = find_ino(m, mirror_root_ino(owner));
+	struct stat st;
+	int fd;
+
+	if (n && n->top.dropped)
+		return -ESTALE;
+	fd = root_fd(m, owner);
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st))
+		return -errno;
+	if (!S_ISDIR(st.st_mode))
+		return -ENOTDIR;
+	if (n && !is_object(n, &st))
+		return -ESTALE;
+	if (!n) {
+		n = node_new(m, mirror_root_ino(owner), NULL, &st);
+		if (!n)
+			return -ENOMEM;
+		n->top.owner = owner;
+	}
+	return entry(n, &st, out);
+}
+
+void mirror_drop(struct mirror *m, uint64_t owner)
+{
+	struct node *n = find_ino(m, mirror_root_ino(owner));
+
+	for (int i = 0; i < ROOT_FDS; i++)
+		if (m->roots[i].owner == owner)
+			drop_fd(&m->roots[i].fd);
+	if (!n)
+		return;
+	n->top.dropped = true;
+	list_for(it, &n->top.handles)
+		handle_close(container_of(it, struct handle, of_root));
+}
+
+/* ---- nodes' operations ---------------------------------------------------------------------- */
+
+int mirror_lookup(struct mirror *m, fuse_ino_t parent, const char *name,
+		  struct fuse_entry_param *out)
+{
+	struct node *p;
+	auto_close int dir = parent_fd(m, parent, name, &p);
+	auto_close int fd = dir < 0 ? dir : gate_path(dir, name);
+
+	if (dir >= 0 && fd == -EXDEV)
+		return -ENOENT;
+	return fd < 0 ? fd : enter(m, p, name, fd, out);
+}
+
+void mirror_forget(struct mirror *m, fuse_ino_t ino, uint64_t n)
+{
+	struct node *node = find_ino(m, ino);
+
+	if (!node)
+		return;
+	node->lookups -= MIN(n, node->lookups);
+	put(m, node);
+}
+
+int mirror_getattr(struct mirror *m, fuse_ino_t ino, struct stat *out)
+{
+	struct node *n;
+	auto_close int fd = ino_fd(m, ino, &n);
+
+	return fd < 0 ? fd : node_stat(n, fd, out);
+}
+
+/* The open descriptor of a handle, or -ESTALE. */
+static int handle_fd(const struct fuse_file_info *fi)
+{
+	const struct handle *h = (const struct handle *)(uintptr_t)fi->fh;
+
+	return h->fd < 0 ? -ESTALE : h->fd;
+}
+
+static int set_size(int fd, off_t size, const struct fuse_file_info *fi)
+{
+	auto_close int own = -1;
+
+	/* Not truncate(2), which would wait for a lease, and which needs a right that who opened the
+	 * file may have had. */
+	if (fi) {
+		fd = handle_fd(fi);
+	} else {
+		own = gate_reopen(fd, S_IFREG, O_WRONLY);
+		fd = own;
+	}
+	if (fd < 0)
+		return fd;
+	return ftruncate(fd, size) ? -errno : 0;
+}
+
+static struct timespec set_time(const struct timespec *t, int to_set, int set, int now)
+{
+	if (to_set & now)
+		return (struct timespec){ .tv_nsec = UTIME_NOW };
+	return to_set & set ? *t : (struct timespec){ .tv_nsec = UTIME_OMIT };
+}
+
+int mirror_setattr(struct mirror *m, fuse_ino_t ino, const struct stat *want, int to_set,
+		   const struct fuse_file_info *fi, struct stat *out)
+{
+	struct node *n;
+	auto_close int fd = ino_fd(m, ino, &n);
+	int r;
+
+	if (fd < 0)
+		return fd;
+	if (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) {
+		uid_t uid = to_set & FUSE_SET_ATTR_UID ? want->st_uid : (uid_t)-1;
+		gid_t gid = to_set & FUSE_SET_ATTR_GID ? want->st_gid : (gid_t)-1;
+
+		if (fchownat(fd, "", uid, gid, AT_EMPTY_PATH))
+			return -errno;
+	}
+	if (to_set & FUSE_SET_ATTR_MODE && chmod(gate_name(fd).s, want->st_mode & MODES))
+		return -errno;
+	if (to_set & FUSE_SET_ATTR_SIZE) {
+		r = set_size(fd, want->st_size, fi);
+		if (r)
+			return r;
+	}
+	if (to_set &
+	    (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME_NOW |
+	     FUSE_SET_ATTR_MTIME_NOW)) {
+		struct timespec t[2] = {
+			set_time(&want->st_atim, to_set, FUSE_SET_ATTR_ATIME,
+				 FUSE_SET_ATTR_ATIME_NOW),
+			set_time(&want->st_mtim, to_set, FUSE_SET_ATTR_MTIME,
+				 FUSE_SET_ATTR_MTIME_NOW),
+		};
+
+		if (utimensat(fd, "", t, AT_EMPTY_PATH))
+			return -errno;
+	}
+	return node_stat(n, fd, out);
+}
+
+int mirror_readlink(struct mirror *m, fuse_ino_t ino, char out[PATH_MAX])
+{
+	struct node *n;
+	auto_close int fd = ino_fd(m, ino, &n);
+
+	if (fd < 0)
+		return fd;
+	return S_ISLNK(n->type) ? read_link(fd, "", depth(n->parent), out) : -EINVAL;
+}
+
+int mirror_statfs(struct mirror *m, fuse_ino_t ino, struct statvfs *out)
+{
+	struct node *n;
+	auto_close int fd = ino_fd(m, ino, &n);
+
+	if (fd < 0)
+		return fd;
+	return fstatvfs(fd, out) ? -errno : 0;
+}
+
+/* ---- names ---------------------------------------------------------------------------------- */
+
+static int give(int fd, const struct fuse_ctx *who)
+{
+	if (!who || geteuid())
+		return 0;
+	return fchownat(fd, "", who->uid, who->gid, AT_EMPTY_PATH) ? -errno : 0;
+}
+
+/* Fills OUT with what was just made at NAME in PARENT, whose descriptor is DIR. */
+static int enter_new(struct mirror *m, struct node *parent, int dir, const char *name,
+		     const struct fuse_ctx *who, struct fuse_entry_param *out)
+{
+	auto_close int fd = gate_path(dir, name);
+	int r = fd < 0 ? fd : give(fd, who);
+
+	return r ? r : enter(m, parent, name, fd, out);
+}
+
+int mirror_mkdir(struct mirror *m, fuse_ino_t parent, const char *name, mode_t mode,
+		 const struct fuse_ctx *who, struct fuse_entry_param *out)
+{
+	struct node *p;
+	auto_close int dir = parent_fd(m, parent, name, &p);
+
+	if (dir < 0)
+		return dir;
+	if (mkdirat(dir, name, mode & MODES))
+		return -errno;
+	return enter_new(m, p, dir, name, who, out);
+}
+
+int mirror_symlink(struct mirror *m, const char *target, fuse_ino_t parent, const char *name,
+		   const struct fuse_ctx *who, struct fuse_entry_param *out)
+{
+	struct node *p;
+	auto_close int dir = parent_fd(m, parent, name, &p);
+
+	if (dir < 0)
+		return dir;
+	if (!link_stays(target, depth(p)))
+		return -EPERM;
+	if (symlinkat(target, dir, name))
+		return -errno;
+	return enter_new(m, p, dir, name, who, out);
+}
+
+int mirror_link(struct mirror *m, fuse_ino_t ino, fuse_ino_t newparent, const char *newname,
+		struct fuse_entry_param *out)
+{
+	struct node *n, *p;
+	auto_close int fd = ino_fd(m, ino, &n);
+	auto_close int dir = fd < 0 ? fd : parent_fd(m, newparent, newname, &p);
+
+	if (dir < 0)
+		return dir;
+	if (n->root != p->root)
+		return -EXDEV;
+	if (linkat(AT_FDCWD, gate_name(fd).s, dir, newname, AT_SYMLINK_FOLLOW))
+		return -errno;
+	return enter_new(m, p, dir, newname, NULL, out);
+}
+
+int mirror_unlink(struct mirror *m, fuse_ino_t parent, const char *name)
+{
+	struct node *p, *n;
+	auto_close int dir = parent_fd(m, parent, name, &p);
+
+	if (dir < 0)
+		return dir;
+	if (unlinkat(dir, name, 0))
+		return -errno;
+	n = find_name(m, p, name);
+	if (n)
+		lose_object(m, n);
+	return 0;
+}
+
+/* Empties the directory NAME in DIR of what is not shown, if it has nothing else. */
+static int sweep(int dir, const char *name, unsigned int depth)
+{
+	int fd = gate_open_dir(dir, name), r = 0;
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+
+	if (!d) {
+		r = fd < 0 ? fd : -errno;
+		drop_fd(&fd);
+		return r;
+	}
+	while (!r && (e = readdir(d)))
+		if (!is_dots(e->d_name) && dirent_is_shown(fd, e, depth))
+			r = -ENOTEMPTY;
+	rewinddir(d);
+	while (!r && (e = readdir(d)))
+		if (!is_dots(e->d_name) && !dirent_is_shown(fd, e, depth) &&
+		    unlinkat(fd, e->d_name, 0))
+			r = -errno;
+	closedir(d);
+	return r;
+}
+
+int mirror_rmdir(struct mirror *m, fuse_ino_t parent, const char *name)
+{
+	struct node *p, *n;
+	auto_close int dir = parent_fd(m, parent, name, &p);
+	int r;
+
+	if (dir < 0)
+		return dir;
+	r = unlinkat(dir, name, AT_REMOVEDIR) ? -errno : 0;
+	if (r == -ENOTEMPTY || r == -EEXIST) {
+		r = sweep(dir, name, depth(p) + 1);
+		if (!r && unlinkat(dir, name, AT_REMOVEDIR))
+			r = -errno;
+	}
+	if (r)
+		return r;
+	n = find_name(m, p, name);
+	if (n)
+		lose_object(m, n);
+	return 0;
+}
+
+/* N was moved to NAME in PARENT. If that cannot be noted, it waits for a lookup without a name. */
+static void move(struct mirror *m, struct node *n, struct node *parent, const char *name)
+{
+	if (n && place(m, n, parent, name))
+		lose_name(m, n);
+}
+
+int mirror_rename(struct mirror *m, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
+		  const char *newname, unsigned int flags)
+{
+	struct node *p, *q, *from, *to;
+	auto_close int dir = parent_fd(m, parent, name, &p);
+	auto_close int newdir = dir < 0 ? dir : parent_fd(m, newparent, newname, &q);
+
+	if (newdir < 0)
+		return newdir;
+	if (p->root != q->root)
+		return -EXDEV;
+	if (flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE))
+		return -EINVAL;
+	if (renameat2(dir, name, newdir, newname, flags))
+		return -errno;
+
+	from = find_name(m, p, name);
+	to = find_name(m, q, newname);
+	if (from == to)
+		return 0;
+	if (flags & RENAME_EXCHANGE) {
+		if (from)
+			lose_name(m, from);
+		move(m, to, p, name);
+	} else if (to) {
+		lose_object(m, to);
+	}
+	move(m, from, q, newname);
+	return 0;
+}
+
+/* ---- handles -------------------------------------------------------------------------------- */
+
+/* Takes over FD, on success only. */
+static int handle_new(struct node *n, int fd, struct fuse_file_info *fi)
+{
+	struct handle *h = calloc(1, sizeof(*h));
+
+	if (!h)
+		return -ENOMEM;
+	if (S_ISDIR(n->type)) {
+		h->dir = fdopendir(fd);
+		if (!h->dir) {
+			free(h);
+			return -errno;
+		}
+	}
+	h->fd = fd;
+	h->node = n;
+	n->refs++;
+	list_append(&n->handles, &h->of_node);
+	list_append(&n->root->top.handles, &h->of_root);
+	fi->fh = (uintptr_t)h;
+	/* A reader has nothing to say at close, and should not be told that the mount is gone. */
+	fi->noflush = (fi->flags & O_ACCMODE) == O_RDONLY;
+	return 0;
+}
+
+static int node_open(struct mirror *m, fuse_ino_t ino, mode_t type, int flags,
+		     struct fuse_file_info *fi)
+{
+	struct node *n;
+	auto_close int path = ino_fd(m, ino, &n);
+	auto_close int fd = path < 0 ? path : gate_reopen(path, type, flags);
+	int r = fd < 0 ? fd : handle_new(n, fd, fi);
+
+	if (!r)
+		take(&fd);
+	return r;
+}
+
+int mirror_open(struct mirror *m, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	return node_open(m, ino, S_IFREG, fi->flags & OPEN_FLAGS, fi);
+}
+
+int mirror_opendir(struct mirror *m, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	return node_open(m, ino, S_IFDIR, O_RDONLY | O_DIRECTORY, fi);
+}
+
+int mirror_create(struct mirror *m, fuse_ino_t parent, const char *name, mode_t mode,
+		  const struct fuse_ctx *who, struct fuse_file_info *fi,
+		  struct fuse_entry_param *out)
+{
+	int flags = fi->flags & OPEN_FLAGS, r;
+	struct fuse_entry_param e;
+	struct node *p;
+	auto_close int dir = parent_fd(m, parent, name, &p);
+	auto_close int fd = -1;
+
+	if (dir < 0)
+		return dir;
+	fd = gate_open_file(dir, name, flags | O_CREAT, mode & MODES);
+	if (fd >= 0) {
+		r = give(fd, who);
+		if (r)
+			return r;
+	} else if (fd == -EEXIST && !(fi->flags & O_EXCL)) {
+		fd = gate_open_file(dir, name, flags, 0);
+		/* Gone in between: the VFS begins again. */
+		if (fd == -ENOENT)
+			fd = -ESTALE;
+	}
+	if (fd < 0)
+		return fd;
+	r = enter(m, p, name, fd, &e);
+	if (r)
+		return r;
+	r = handle_new(find_ino(m, e.ino), fd, fi);
+	if (r) {
+		mirror_forget(m, e.ino, 1);
+		return r;
+	}
+	take(&fd);
+	*out = e;
+	return 0;
+}
+
+void mirror_release(struct mirror *m, struct fuse_file_info *fi)
+{
+	struct handle *h = (struct handle *)(uintptr_t)fi->fh;
+
+	handle_close(h);
+	list_del(&h->of_node);
+	list_del(&h->of_root);
+	h->node->refs--;
+	put(m, h->node);
+	free(h);
+}
+
+int mirror_read(const struct fuse_file_info *fi, size_t size, off_t off, struct fuse_bufvec *out)
+{
+	int fd = handle_fd(fi);
+
+	if (fd < 0)
+		return fd;
+	*out = FUSE_BUFVEC_INIT(size);
+	out->buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK | FUSE_BUF_FD_RETRY;
+	out->buf[0].fd = fd;
+	out->buf[0].pos = off;
+	return 0;
+}
+
+int mirror_write(const struct fuse_file_info *fi, struct fuse_bufvec *in, off_t off, size_t *out)
+{
+	struct fuse_bufvec to;
+	ssize_t n = mirror_read(fi, fuse_buf_size(in), off, &to);
+
+	if (n < 0)
+		return n;
+	n = fuse_buf_copy(&to, in, 0);
+	if (n < 0)
+		return n;
+	*out = n;
+	return 0;
+}
+
+int mirror_fsync(const struct fuse_file_info *fi, int datasync)
+{
+	int fd = handle_fd(fi);
+
+	if (fd < 0)
+		return fd;
+	return (datasync ? fdatasync(fd) : fsync(fd)) ? -errno : 0;
+}
+
+int mirror_fallocate(const struct fuse_file_info *fi, int mode, off_t off, off_t len)
+{
+	int fd = handle_fd(fi);
+
+	if (fd < 0)
+		return fd;
+	return fallocate(fd, mode, off, len) ? -errno : 0;
+}
+
+int mirror_lseek(const struct fuse_file_info *fi, off_t off, int whence, off_t *out)
+{
+	int fd = handle_fd(fi);
+
+	if (fd < 0)
+		return fd;
+	if (whence != SEEK_DATA && whence != SEEK_HOLE)
+		return -EINVAL;
+	off = lseek(fd, off, whence);
+	if (off < 0)
+		return -errno;
+	*out = off;
+	return 0;
+}
+
+int mirror_copy_file_range(const struct fuse_file_info *in, off_t in_off,
+			   const struct fuse_file_info *to, off_t to_off, size_t len, size_t *out)
+{
+	int from = handle_fd(in), into = handle_fd(to);
+	ssize_t n;
+
+	if (from < 0 || into < 0)
+		return -ESTALE;
+	n = copy_file_range(from, &in_off, into, &to_off, MIN(len, COPY_MAX), 0);
+	if (n < 0)
+		return -errno;
+	*out = n;
+	return 0;
+}
+
+int mirror_readdir(const struct fuse_file_info *fi, char *buf, size_t size, off_t off, size_t *out)
+{
+	struct handle *h = (struct handle *)(uintptr_t)fi->fh;
+	unsigned int d = depth(h->node);
+	size_t used = 0;
+	struct dirent *e;
+
+	if (!h->dir)
+		return h->fd < 0 ? -ESTALE : -ENOTDIR;
+	/* From the start it is always a new listing, as rewinddir promises. */
+	if (off != h->pos || !off)
+		seekdir(h->dir, off);
+	for (;;) {
+		struct stat st;
+		size_t n;
+
+		errno = 0;
+		e = readdir(h->dir);
+		if (!e)
+			break;
+		h->pos = e->d_off;
+		if (!dirent_is_shown(h->fd, e, d))
+			continue;
+		st.st_ino = stat_ino(h->node->root, e->d_ino);
+		st.st_mode = DTTOIF(e->d_type);
+		n = fuse_add_direntry(NULL, buf + used, size - used, e->d_name, &st, e->d_off);
+		if (n > size - used) {
+			/* Read, but not delivered: the next call must go back. */
+			h->pos = -1;
+			break;
+		}
+		used += n;
+	}
+	if (!e && errno && !used)
+		return -errno;
+	*out = used;
+	return 0;
+}
+
+/* ---- extended attributes -------------------------------------------------------------------- */
+
+static bool is_user(const char *name)
+{
+	return !strncmp(name, "user.", 5);
+}
+
+int mirror_getxattr(struct mirror *m, fuse_ino_t ino, const char *name, char *buf, size_t size,
+		    size_t *out)
+{
+	struct node *n;
+	auto_close int fd = is_user(name) ? ino_fd(m, ino, &n) : -EOPNOTSUPP;
+	ssize_t len;
+
+	if (fd < 0)
+		return fd;
+	len = getxattr(gate_name(fd).s, name, buf, size);
+	if (len < 0)
+		return -errno;
+	*out = len;
+	return 0;
+}
+
+int mirror_listxattr(struct mirror *m, fuse_ino_t ino, char *buf, size_t size, size_t *out)
+{
+	struct node *n;
+	auto_close int fd = ino_fd(m, ino, &n);
+	auto_free char *all = NULL;
+	size_t used = 0;
+	ssize_t len;
+
+	if (fd < 0)
+		return fd;
+	all = malloc(XATTR_LIST_MAX);
+	if (!all)
+		return -ENOMEM;
+	len = listxattr(gate_name(fd).s, all, XATTR_LIST_MAX);
+	if (len < 0)
+		return -errno;
+	for (char *s = all; s < all + len; s += strlen(s) + 1) {
+		size_t k = strlen(s) + 1;
+
+		if (!is_user(s))
+			continue;
+		if (size && k > size - used)
+			return -ERANGE;
+		if (size)
+			memcpy(buf + used, s, k);
+		used += k;
+	}
+	*out = used;
+	return 0;
+}
+
+int mirror_setxattr(struct mirror *m, fuse_ino_t ino, const char *name, const char *value,
+		    size_t size, int flags)
+{
+	struct node *n;
+	auto_close int fd = is_user(name) ? ino_fd(m, ino, &n) : -EOPNOTSUPP;
+
+	if (fd < 0)
+		return fd;
+	return setxattr(gate_name(fd).s, name, value, size, flags) ? -errno : 0;
+}
+
+int mirror_removexattr(struct mirror *m, fuse_ino_t ino, const char *name)
+{
+	struct node *n;
+	auto_close int fd = is_user(name) ? ino_fd(m, ino, &n) : -EOPNOTSUPP;
+
+	if (fd < 0)
+		return fd;
+	return removexattr(gate_name(fd).s, name) ? -errno : 0;
+}

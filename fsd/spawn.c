@@ -1,0 +1,103 @@
+#include "spawn.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+extern char **environ;
+
+void spawn_reserve_fds(void)
+{
+	int fd;
+
+	while ((fd = open("/dev/null", O_RDWR | O_CLOEXEC)) >= 0 && fd < SPAWN_FDS)
+		;
+	if (fd >= 0)
+		close(fd);
+}
+
+int spawn(const char *path, char *const argv[], char *const envp[], const int *fds, int nfds,
+	  pid_t *pid, int *pidfd)
+{
+	posix_spawn_file_actions_t acts;
+	posix_spawnattr_t attr;
+	sigset_t set;
+	pid_t p;
+
+	posix_spawn_file_actions_init(&acts);
+	posix_spawnattr_init(&attr);
+	sigfillset(&set);
+	posix_spawnattr_setsigdefault(&attr, &set);
+	sigemptyset(&set);
+	posix_spawnattr_setsigmask(&attr, &set);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+	for (int i = 0; i < nfds; i++)
+		if (fds[i] >= 0)
+			posix_spawn_file_actions_adddup2(&acts, fds[i], i);
+		else
+			posix_spawn_file_actions_addopen(&acts, i, "/dev/null", O_RDWR, 0);
+	int err = posix_spawn(&p, path, &acts, &attr, argv, envp);
+	posix_spawn_file_actions_destroy(&acts);
+	posix_spawnattr_destroy(&attr);
+	if (err)
+		return -err;
+	int fd = syscall(SYS_pidfd_open, p, 0);
+	if (fd < 0) {
+		err = errno;
+		kill(p, SIGKILL);
+		waitpid(p, NULL, 0);
+		return -err;
+	}
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	*pid = p;
+	*pidfd = fd;
+	return 0;
+}
+
+int spawn_ask(char *const argv[], int ms, struct buf *out, int *status)
+{
+	int p[2];
+	pid_t pid;
+	posix_spawn_file_actions_t acts;
+	posix_spawnattr_t attr;
+
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return -errno;
+	auto_close int rd = p[0];
+	posix_spawn_file_actions_init(&acts);
+	posix_spawn_file_actions_addopen(&acts, 0, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_adddup2(&acts, p[1], 1);
+	posix_spawn_file_actions_addopen(&acts, 2, "/dev/null", O_WRONLY, 0);
+	posix_spawnattr_init(&attr);
+	posix_spawnattr_setpgroup(&attr, 0);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP);
+	int err = posix_spawnp(&pid, argv[0], &acts, &attr, argv, environ);
+	posix_spawn_file_actions_destroy(&acts);
+	posix_spawnattr_destroy(&attr);
+	close(p[1]);
+	if (err)
+		return -err;
+
+	int64_t end = mono_us() + ms * 1000LL;
+	bool eof = false;
+	while (!eof && out->n < 4096) {
+		struct pollfd pfd = { .fd = rd, .events = POLLIN };
+		int64_t left = (end - mono_us()) / 1000;
+		if (left <= 0 || poll(&pfd, 1, left) <= 0)
+			break;
+		buf_grow(out, 1024);
+		ssize_t n = read(rd, out->s + out->n, 1024);
+		eof = n <= 0;
+		out->n += MAX(n, 0);
+		out->s[out->n] = 0;
+	}
+	if (!eof)
+		kill(-pid, SIGKILL);
+	int ws;
+	waitpid(pid, &ws, 0);
+	*status = WIFEXITED(ws) && eof ? WEXITSTATUS(ws) : -1;
+	return 0;
+}

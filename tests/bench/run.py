@@ -1,0 +1,651 @@
+#!/usr/bin/python3
+"""cellfs beside its peers, in one run: prints one table with ratios.
+
+    tests/bench/run.py [--quick] [--build DIR] [--keep] [ROW...]
+
+Rows are chosen by name (--list). A bar that is not met is marked `below bar` and is no failure: the
+exit status is 1 only where something could not be measured at all. Peers are ipykernel (by
+jupyter_client) and nbclient as Debian has them, the Python driver without the daemon, and a kernel
+that does nothing (tests/bench/null), which shows what the file system and the daemon cost.
+"""
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import resource
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+ROW_LIMIT = 1800  # seconds; a row that hangs is reported, the others go on
+WARM = 50
+
+ROWS = {}  # name -> function, in the order of the table
+
+
+def row(function):
+    ROWS[function.__name__] = function
+    return function
+
+
+# --- the table ---
+
+class Table:
+    """Lines of (what, ours, peer, ratio, bar); shown as they come, and once more at the end."""
+    heads = ("what", "ours", "peer", "ratio", "bar")
+
+    def __init__(self):
+        self.lines = []
+
+    def add(self, what, ours, peer="", ratio="", bar="", met=None):
+        verdict = {None: "", True: "  ok", False: "  below bar"}[met]
+        line = (what, ours, peer, "%.2f" % ratio if ratio else "", bar + verdict)
+        self.lines.append(line)
+        print("  " + " | ".join(filter(None, line)), flush=True)
+
+    def show(self):
+        lines = [self.heads, *self.lines]
+        widths = [max(len(line[i]) for line in lines) for i in range(5)]
+        for line in lines:
+            print("  ".join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip())
+        missed = sum(line[4].endswith("below bar") for line in self.lines)
+        print("\n%d figures, %d below their bar. %s" % (len(self.lines), missed, self.machine()))
+
+    @staticmethod
+    def machine():
+        return "Linux %s, %d CPUs, load %.1f, Python %s" % (
+            platform.release(), os.cpu_count(), os.getloadavg()[0], platform.python_version())
+
+
+def ms(ns):
+    return "%.3f ms" % (ns / 1e6)
+
+
+def median(values):
+    return statistics.median(values)
+
+
+def p99(values):
+    return sorted(values)[int(len(values) * 0.99)]
+
+
+def timed(times, work, warm=WARM):
+    """The nanoseconds of each of so many calls, after some that do not count."""
+    result = []
+    for i in range(warm + times):
+        start = time.perf_counter_ns()
+        work()
+        result.append(time.perf_counter_ns() - start)
+    return result[warm:]
+
+
+def seconds(work):
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def memory(pid, *keys):
+    """Bytes; the sum of such lines of smaps_rollup as Rss or Private_Dirty."""
+    with open("/proc/%d/smaps_rollup" % pid) as f:
+        return sum(int(line.split()[1]) * 1024 for line in f if line.split(":")[0] in keys)
+
+
+def rss(pid):
+    return memory(pid, "Rss")
+
+
+def private(pid):
+    return memory(pid, "Private_Clean", "Private_Dirty")
+
+
+# --- ours ---
+
+class Mount:
+    """The daemon with a mount of its own. Plain file operations only: this is what users do."""
+
+    def __init__(self, bench, state=None, limit_files=None):
+        self.bench = bench
+        self.dir = tempfile.mkdtemp(dir=bench.dir)
+        self.state = state or os.path.join(self.dir, "state")
+        self.point = os.path.join(self.dir, "mnt")
+        self.limit_files = limit_files
+
+    def __enter__(self):
+        os.makedirs(self.state, exist_ok=True)
+        os.mkdir(self.point)
+        notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        notify.bind(os.path.join(self.dir, "notify"))
+        self.log = open(os.path.join(self.dir, "log"), "w+")
+        self.started = time.perf_counter()
+        self.process = subprocess.Popen(
+            [os.path.join(self.bench.build, "cellfs"), "-f", self.state, self.point,
+             "-o", "kernels=" + self.bench.kernels()],
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+            env={**os.environ, "NOTIFY_SOCKET": os.path.join(self.dir, "notify")},
+            preexec_fn=self._limit)
+        notify.settimeout(0.1)
+        try:
+            self._wait_for(notify)
+        except BaseException:
+            self.__exit__()
+            raise
+        finally:
+            notify.close()
+        return self
+
+    def _limit(self):
+        if self.limit_files:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self.limit_files,) * 2)
+
+    def _wait_for(self, notify):
+        while self.process.poll() is None:
+            with contextlib.suppress(socket.timeout):
+                if b"READY=1" in notify.recv(4096):
+                    return
+        self.log.seek(0)
+        raise RuntimeError("the daemon ended with %d: %s" % (
+            self.process.returncode, self.log.read()[-2000:]))
+
+    def __exit__(self, *exc):
+        self.process.terminate()
+        try:
+            if self.process.wait(60) != 0:
+                print("  the daemon's exit status is %d" % self.process.returncode)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            subprocess.run(["umount", "-l", self.point], check=False)
+        self.log.close()
+
+    def path(self, *parts):
+        return os.path.join(self.point, *parts)
+
+    def context(self, name):
+        os.mkdir(self.path("contexts", name))
+        return Context(self.path("contexts", name))
+
+    def main(self):
+        return Context(self.path("contexts", "main"))
+
+    def has(self, extension):
+        with open(self.path("languages")) as f:
+            return ".%s" % extension in f.read()
+
+
+class Context:
+    def __init__(self, path):
+        self.path = path
+
+    def submit(self, cell, code):
+        fd = os.open("%s/cells/%s" % (self.path, cell), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.write(fd, code)
+        os.close(fd)
+
+    def open(self, cell, name):
+        return os.open("%s/results/%s/%s" % (self.path, cell, name), os.O_RDONLY)
+
+    def read(self, cell, name):
+        fd = self.open(cell, name)
+        data = os.read(fd, 65536)
+        os.close(fd)
+        return data
+
+    def run(self, cell, code, name):
+        self.submit(cell, code)
+        return self.read(cell, name)
+
+    def kernel_pid(self, language):
+        with open(self.path + "/context.json") as f:
+            return json.load(f)["kernels"][language]["pid"]
+
+
+# --- the peers ---
+
+class Driver:
+    """A driver spoken to over its pipes, as PROTOCOL.md says, with no daemon in between."""
+
+    def __init__(self, bench, language):
+        folder = os.path.join(bench.kernels(), language)
+        with open(os.path.join(folder, "manifest.json")) as f:
+            manifest = json.load(f)
+        interpreter = shutil.which(manifest["interpreters"][0])
+        argv = [a.replace("{interpreter}", interpreter).replace("{dir}", folder)
+                for a in manifest["argv"]]
+        self.dir = tempfile.mkdtemp(dir=bench.dir)
+        child, ours = {0: os.open("/dev/null", os.O_RDWR)}, {}
+        child[1] = child[2] = child[0]
+        for fd in range(3, 7):
+            ends = [self._high(end) for end in os.pipe()]
+            child[fd], ours[fd] = ends[::-1] if fd == 4 else ends
+        self.pid = os.posix_spawn(
+            argv[0], argv, {**os.environ, **manifest["env"]}, setsid=True,
+            setsigdef=[signal.SIGINT],
+            file_actions=[(os.POSIX_SPAWN_DUP2, child[fd], fd) for fd in range(7)])
+        for fd in set(child.values()):
+            os.close(fd)
+        self.fds, self.buffer, self.id = ours, b"", 0
+        self.code = os.path.join(self.dir, "1.code")
+        self._until(b'"hello"')
+        self._send(op="init", proto=1, spool=self.dir, env={}, cwd=self.dir, opts={})
+        self._until(b'"ready"')
+
+    @staticmethod
+    def _high(fd):
+        new = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 50)
+        os.close(fd)
+        return new
+
+    def _send(self, **command):
+        os.write(self.fds[3], json.dumps(command, separators=(",", ":")).encode() + b"\n")
+
+    def _until(self, event):
+        while True:
+            line, found, rest = self.buffer.partition(b"\n")
+            if not found:
+                part = os.read(self.fds[4], 65536)
+                if not part:
+                    raise RuntimeError("the driver ended")
+                self.buffer += part
+                continue
+            self.buffer = rest
+            kind = line[:40].replace(b" ", b"").partition(b'"ev":')[2]
+            if kind.startswith(b'"display"'):
+                os.write(self.fds[5], b"a")
+            if kind.startswith(event):
+                return line
+
+    def put(self, code):
+        with open(self.code, "wb") as f:
+            f.write(code)
+
+    def run(self):
+        self.id += 1
+        self._send(op="exec", id=self.id, n=self.id, path=self.code, name="a.py")
+        return self._until(b'"done"')
+
+    def close(self):
+        for fd in self.fds.values():
+            os.close(fd)
+        os.waitpid(self.pid, 0)
+
+
+class Jupyter:
+    """An ipykernel behind jupyter_client. A run ends with its reply and its `idle`."""
+
+    def __init__(self):
+        from jupyter_client.manager import KernelManager
+        self.manager = KernelManager(kernel_name="python3")
+        self.manager.start_kernel(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.client = self.manager.client()
+        self.client.start_channels()
+
+    def ready(self):
+        self.client.wait_for_ready(timeout=120)
+        return self
+
+    def submit(self, code):
+        return self.client.execute(code)
+
+    def finish(self, asked, on_text=None):
+        while True:
+            message = self.client.get_iopub_msg(timeout=120)
+            if message["parent_header"].get("msg_id") != asked:
+                continue
+            if message["msg_type"] == "stream" and on_text:
+                on_text(message["content"]["text"])
+            if message["msg_type"] == "error":
+                raise RuntimeError(message["content"]["evalue"])
+            if message["content"].get("execution_state") == "idle":
+                break
+        while self.client.get_shell_msg(timeout=120)["parent_header"].get("msg_id") != asked:
+            pass
+
+    def run(self, code, on_text=None):
+        self.finish(self.submit(code), on_text)
+
+    def pid(self):
+        return self.manager.provisioner.pid
+
+    def close(self):
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+
+# --- what the rows share ---
+
+class Bench:
+    def __init__(self, options):
+        self.quick = options.quick
+        self.build = os.path.abspath(options.build)
+        self.dir = tempfile.mkdtemp(prefix="cellfs-bench-")
+        self.table = Table()
+        self.big = None  # (STATE_DIR, its big context's runs, its contexts), made by `growth`
+        self.on_exit = contextlib.ExitStack()
+        self._mount = self._jupyter = None
+
+    def kernels(self):
+        """All drivers and the null one in one folder, for -o kernels=."""
+        folder = os.path.join(self.dir, "kernels")
+        if not os.path.exists(folder):
+            shutil.copytree(os.path.join(ROOT, "kernels"), folder)
+            null = shutil.copytree(os.path.join(HERE, "null"), os.path.join(folder, "null"))
+            subprocess.run(["gcc", "-std=gnu11", "-O2", "-o", null + "/null", null + "/null.c"],
+                           check=True)
+        return folder
+
+    def mount(self):
+        """One daemon for the rows that need no fresh one; started with the first of them."""
+        if not self._mount:
+            self._mount = self.on_exit.enter_context(Mount(self))
+        return self._mount
+
+    def jupyter(self):
+        if not self._jupyter:
+            self._jupyter = Jupyter()
+            self.on_exit.callback(self._jupyter.close)
+            self._jupyter.ready()
+        return self._jupyter
+
+
+# --- rows ---
+
+@row
+def roundtrip(bench):
+    """a. a warm `x+1`: write the cell, read the value"""
+    times = 300 if bench.quick else 2000
+    driver = Driver(bench, "python")
+    driver.put(b"x = 1\n")
+    driver.run()
+    driver.put(b"x+1\n")
+    alone = timed(times, driver.run)
+    driver.close()
+    jupyter = bench.jupyter()
+    jupyter.run("x = 1")
+    peer = timed(times // 4, lambda: jupyter.run("x+1"))
+    context = bench.mount().context("roundtrip")
+    if context.run("a.null", b"\n", "result.txt") != b"null\n":
+        raise RuntimeError("the null kernel does not answer")
+    null = timed(times, lambda: context.run("a.null", b"x+1\n", "result.txt"))
+    context.run("a.py", b"x = 1\n", "done")
+    if context.run("a.py", b"x+1\n", "result.txt") != b"2\n":
+        raise RuntimeError("the Python kernel does not answer with 2")
+    ours = timed(times, lambda: context.run("a.py", b"x+1\n", "result.txt"))
+    gain, floor = median(peer) / median(ours), median(alone) + median(null)
+    bench.table.add("x+1 through the mount, median of %d" % times, ms(median(ours)),
+                    ms(median(peer)) + " ipykernel", gain, ">= 5 x faster", gain >= 5)
+    bench.table.add("    p99", ms(p99(ours)), ms(p99(peer)) + " ipykernel", p99(peer) / p99(ours))
+    bench.table.add("    driver alone", ms(median(alone)), ms(median(peer)) + " ipykernel",
+                    median(peer) / median(alone))
+    bench.table.add("    null kernel through the mount", ms(median(null)))
+    bench.table.add("    mount / (driver alone + null)", ms(median(ours)), ms(floor) + " the two",
+                    median(ours) / floor, "<= 1.5", median(ours) <= 1.5 * floor)
+
+
+FIRST = b"import time\ntime.sleep(0.03)\nprint(time.monotonic_ns(), flush=True)\ntime.sleep(0.03)\n"
+FLOOD = """
+import sys, time
+piece = {piece}
+print(time.monotonic_ns(), flush=True)
+for i in range({times}): {write}(piece)
+sys.stdout.flush()
+"""
+
+
+class Stopwatch:
+    """Takes a text that begins with the time of its writing; knows when `size` bytes were there."""
+
+    def __init__(self, size):
+        self.head, self.got, self.size, self.first, self.last = b"", 0, size, None, None
+
+    def take(self, part):
+        now = time.monotonic_ns()
+        self.first = self.first or now
+        if b"\n" not in self.head:
+            self.head += part[:64]
+        self.got += len(part)
+        if self.got >= self.size and not self.last:
+            self.last = now
+
+    def written(self):
+        return int(self.head.partition(b"\n")[0])
+
+    def delay(self):
+        return self.first - self.written()
+
+    def rate(self):
+        if not self.last:
+            raise RuntimeError("got %d bytes of %d" % (self.got, self.size))
+        return self.size / 1e6 / ((self.last - self.written()) / 1e9)
+
+
+def follow(context, code, size=0):
+    watch = Stopwatch(size)
+    context.submit("flood.py", code)
+    fd = context.open("flood.py", "stdout.follow")
+    while part := os.read(fd, 1 << 20):
+        watch.take(part)
+    os.close(fd)
+    return watch
+
+
+def listen(jupyter, code, size=0):
+    watch = Stopwatch(size)
+    jupyter.run(code, lambda text: watch.take(text.encode()))
+    return watch
+
+
+@row
+def stream(bench):
+    """b. 100 MB to stdout, read live, and how soon a first line is seen"""
+    rounds, size = (1, 20) if bench.quick else (3, 100)
+    jupyter, context = bench.jupyter(), bench.mount().context("stream")
+    follow(context, FIRST)
+    delay = median([follow(context, FIRST).delay() for i in range(20)])
+    jupyter.run(FIRST.decode())
+    delay_peer = median([listen(jupyter, FIRST.decode()).delay() for i in range(20)])
+    bench.table.add("first line of a cell seen after", ms(delay), ms(delay_peer) + " ipykernel",
+                    delay_peer / delay, "<= 5 ms", delay <= 5e6)
+    texts = FLOOD.format(piece="'x' * 10**6", times=size, write="sys.stdout.write")
+    peers = median([listen(jupyter, texts, size * 10**6).rate() for i in range(rounds)])
+    raw = FLOOD.format(piece="b'x' * 10**6", times=size, write="sys.stdout.buffer.write")
+    for how, code in (("sys.stdout.buffer.write", raw), ("sys.stdout.write", texts)):
+        rate = median([follow(context, code.encode(), size * 10**6).rate() for i in range(rounds)])
+        bench.table.add("%d MB by %s, read live" % (size, how), "%.0f MB/s" % rate,
+                        "%.0f MB/s ipykernel" % peers, rate / peers, ">= 500 MB/s", rate >= 500)
+
+
+def make_big_state(bench, mount):
+    """Really runs them, so that it is right whatever the format on disk; a replicating one that
+    reaches 1,000,000 can take its place. Returns the seconds of the first and last thousand."""
+    runs, contexts = (5000, 1000) if bench.quick else (100000, 10000)
+    cell, code = ("c.sh", b":\n") if mount.has("sh") else ("c.null", b"\n")
+    context = mount.context("big")
+    parts = [rss(mount.process.pid)]
+    thousands = []
+
+    def thousand():
+        for i in range(1000):
+            context.run(cell, code, "done")
+    thousand()  # not counted: kernel, caches and heap get their size
+    parts[0] = rss(mount.process.pid)
+    for i in range(runs // 1000):
+        thousands.append(seconds(thousand))
+    parts.append(rss(mount.process.pid))
+    for i in range(contexts):
+        os.mkdir(mount.path("contexts", "c%d" % i))
+    parts.append(rss(mount.process.pid))
+    bench.big = (mount.state, runs, contexts, cell)
+    return thousands, (parts[1] - parts[0]) / runs, (parts[2] - parts[1]) / contexts
+
+
+@row
+def growth(bench):
+    """c. many runs in one context, then many contexts, with 1,024 file descriptors"""
+    with Mount(bench, limit_files=1024) as mount:
+        thousands, per_run, per_context = make_big_state(bench, mount)
+        state, runs, contexts, cell = bench.big
+        slower = thousands[-1] / thousands[0]
+        bench.table.add("%d runs of .%s: last / first thousand" % (runs, cell[2:]),
+                        "%.2f s" % thousands[-1], "%.2f s the first" % thousands[0], slower,
+                        "<= 1.2", slower <= 1.2)
+        bench.table.add("    daemon's memory a run", "%.0f B" % per_run, bar="<= 500 B",
+                        met=per_run <= 500)
+        bench.table.add("    daemon's memory a context, of %d" % contexts, "%.0f B" % per_context,
+                        bar="<= 4096 B", met=per_context <= 4096)
+
+
+@row
+def remount(bench):
+    """d. a mount of what c left: until ls and a result of the big context answer"""
+    if not bench.big:
+        with Mount(bench, limit_files=1024) as mount:
+            make_big_state(bench, mount)
+    state, runs, contexts, cell = bench.big
+    with Mount(bench, state=state, limit_files=1024) as mount:
+        listed = len(os.listdir(mount.path("contexts")))
+        after_list = time.perf_counter() - mount.started
+        status = Context(mount.path("contexts", "big")).read(cell, "done")
+        took = time.perf_counter() - mount.started
+        if listed < contexts or status != b"ok\n":
+            raise RuntimeError("%d contexts listed, done is %r" % (listed, status))
+        what = "mount of %d runs, %d contexts (not 1,000,000 runs)" % (runs, contexts)
+        bench.table.add(what, "%.3f s" % took, bar="<= 1 s", met=took <= 1)
+        bench.table.add("    until ls contexts", "%.3f s" % after_list)
+        bench.table.add("    daemon's memory after it", "%.1f MB" % (rss(mount.process.pid) / 1e6))
+
+
+def twenty_contexts(mount):
+    contexts = [mount.context("twenty%d" % i) for i in range(20)]
+    for i, context in enumerate(contexts):
+        context.submit("a.py", b"6*7+%d\n" % i)
+    for i, context in enumerate(contexts):
+        if context.read("a.py", "result.txt") != b"%d\n" % (42 + i):
+            raise RuntimeError("context %d answers wrongly" % i)
+
+
+def twenty_kernels(stack):
+    kernels = []
+    for i in range(20):
+        kernels.append(Jupyter())
+        stack.callback(kernels[-1].close)
+    asked = [kernel.ready().submit("6*7") for kernel in kernels]
+    for kernel, message in zip(kernels, asked):
+        kernel.finish(message)
+
+
+@row
+def twenty(bench):
+    """e. 20 contexts started at once, a Python cell in each, all answered"""
+    with Mount(bench) as mount:
+        ours = seconds(lambda: twenty_contexts(mount))
+    with contextlib.ExitStack() as stack:
+        peer = seconds(lambda: twenty_kernels(stack))
+    bench.table.add("20 contexts at once, all answered", "%.2f s" % ours, "%.2f s ipykernel" % peer,
+                    peer / ours)
+
+
+@row
+def notebook(bench):
+    """f. 20 cells one after the other, from nothing"""
+    import nbclient
+    import nbformat
+    cells = ["v%d = %d" % (i, i) if i % 2 else "%d + 1" % i for i in range(20)]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    with contextlib.redirect_stderr(open(os.devnull, "w")):
+        peer = seconds(nbclient.NotebookClient(book, kernel_name="python3").execute)
+    mount = bench.mount()
+
+    def ours():
+        context = mount.context("notebook")
+        for i, code in enumerate(cells):
+            status = context.run("%02d.py" % i, code.encode(), "done")
+            if status != b"ok\n":
+                raise RuntimeError("cell %d: %r" % (i, status))
+    took = seconds(ours)
+    bench.table.add("notebook of 20 cells, with the start", "%.2f s" % took,
+                    "%.2f s nbclient" % peer, peer / took)
+
+
+@row
+def resident(bench):
+    """memory of the daemon and of a kernel"""
+    jupyter, mount = bench.jupyter(), bench.mount()
+    context = mount.context("resident")
+    context.run("a.py", b"1\n", "result.txt")
+    fresh = Jupyter()
+    try:
+        fresh.ready().run("1")
+        peer, peer_rss = private(fresh.pid()), rss(fresh.pid())
+    finally:
+        fresh.close()
+    pid = context.kernel_pid("python")
+    bench.table.add("private memory of a Python kernel", "%.1f MB" % (private(pid) / 1e6),
+                    "%.1f MB ipykernel" % (peer / 1e6), peer / private(pid))
+    bench.table.add("    its RSS", "%.1f MB" % (rss(pid) / 1e6),
+                    "%.1f MB ipykernel" % (peer_rss / 1e6), peer_rss / rss(pid))
+    bench.table.add("RSS of the daemon", "%.1f MB" % (rss(mount.process.pid) / 1e6))
+
+
+# --- main ---
+
+def too_long(*args):
+    raise TimeoutError("took longer than %d s" % ROW_LIMIT)
+
+
+def measure(bench, name):
+    """True when the row could be measured; whatever it brings, the next one follows."""
+    print("%s: %s" % (name, ROWS[name].__doc__), flush=True)
+    signal.alarm(ROW_LIMIT)
+    try:
+        ROWS[name](bench)
+        return True
+    except Exception as e:
+        bench.table.add(name, "not measured", "%s: %s" % (type(e).__name__, str(e)[-300:].strip()))
+        traceback.print_exc()
+        return False
+    finally:
+        signal.alarm(0)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("rows", nargs="*", metavar="ROW", help="one of: " + ", ".join(ROWS))
+    parser.add_argument("--list", action="store_true", help="name the rows and end")
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions, 5,000 runs")
+    parser.add_argument("--build", default=os.environ.get("CELLFS_BUILD", ROOT + "/build"))
+    parser.add_argument("--keep", action="store_true", help="keep the directory it worked in")
+    options = parser.parse_args()
+    if options.list:
+        return print("\n".join("%-10s %s" % (n, f.__doc__) for n, f in ROWS.items()))
+    unknown = set(options.rows) - set(ROWS)
+    if unknown:
+        parser.error("no such row: " + ", ".join(sorted(unknown)))
+    signal.signal(signal.SIGALRM, too_long)
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # or each ipykernel warns on stderr
+    bench = Bench(options)
+    try:
+        with bench.on_exit:
+            good = [measure(bench, name) for name in options.rows or ROWS]
+    finally:
+        if options.keep:
+            print("kept:", bench.dir)
+        else:
+            shutil.rmtree(bench.dir, ignore_errors=True)
+    print()
+    bench.table.show()
+    return 0 if all(good) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
