@@ -1138,11 +1138,12 @@ static void unescape(char *s)
 static char *find_mount(const char *id, const char *path)
 {
 	auto_buf struct buf b = { 0 };
-	char *found = NULL;
+	char *found = NULL, *rest, *line;
 
 	if (read_file(AT_FDCWD, "/proc/self/mountinfo", 64 << 20, &b))
 		return NULL;
-	for (char *line = strtok(b.s, "\n"); line; line = strtok(NULL, "\n")) {
+	rest = b.s;
+	while ((line = strsep(&rest, "\n"))) {
 		char mid[32], where[4200];
 		if (sscanf(line, "%31s %*s %*s %*s %4199s", mid, where) != 2)
 			continue;
@@ -1225,6 +1226,11 @@ struct fs *fs_mount(struct world *w, const char *mountpoint, void (*ready)(void 
 	return fs;
 }
 
+static void log_nothing(enum fuse_log_level level, const char *fmt, va_list ap)
+{
+	(void)level, (void)fmt, (void)ap;
+}
+
 void fs_unmount(struct fs *fs)
 {
 	int mounts = fs->mounts.fn ? fs->mounts.fd : -1;
@@ -1237,6 +1243,7 @@ void fs_unmount(struct fs *fs)
 	while (!list_empty(&fs->handles.all))
 		shape_release(container_of(fs->handles.all.next, struct handle, link));
 	if (fs->se) {
+		fuse_set_log_func(log_nothing); /* EINVAL of what is unmounted already is success */
 		fuse_session_unmount(fs->se);
 		fuse_session_destroy(fs->se);
 	}

@@ -96,9 +96,11 @@ static void set_option(struct options *o, char *item)
 static void set_options(struct options *o, const char *list)
 {
 	auto_free char *copy = xstrdup(list);
+	char *rest = copy, *item;
 
-	for (char *item = strtok(copy, ","); item; item = strtok(NULL, ","))
-		set_option(o, item);
+	while ((item = strsep(&rest, ",")))
+		if (*item)
+			set_option(o, item);
 }
 
 static char *default_state_dir(void)
@@ -274,12 +276,13 @@ static void check_fuse(void)
 
 static void check_paths(struct options *o)
 {
-	char *state = resolve(o->state_dir);
+	auto_free const char *given_state = o->state_dir;
+	auto_free char *given_mount = absolute(o->mountpoint);
+	char *state = resolve(given_state);
 
-	o->mountpoint = absolute(o->mountpoint);
-	mend_stale_mount(o->mountpoint);
-	check_mountpoint(o->mountpoint);
-	char *mount = resolve(o->mountpoint);
+	mend_stale_mount(given_mount);
+	check_mountpoint(given_mount);
+	char *mount = resolve(given_mount);
 	o->mountpoint = mount;
 	o->state_dir = state;
 	if (is_below(state, mount) || is_below(mount, state))
@@ -401,10 +404,11 @@ static void after_batch(void *arg)
 
 static void watch_signals(struct daemon *d)
 {
+	const struct sigaction ignore = { .sa_handler = SIG_IGN };
 	sigset_t set;
 
-	signal(SIGPIPE, SIG_IGN);
-	signal(SIGXFSZ, SIG_IGN);
+	sigaction(SIGPIPE, &ignore, NULL);
+	sigaction(SIGXFSZ, &ignore, NULL);
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);

@@ -314,8 +314,10 @@ static void print_value(const struct node *n, struct buf *b)
 
 	if (value_read(n->ctx, node_body_dir(n), name, b, &st) == 0 && b->n)
 		return;
-	if (n->kind == N_SETTING)
-		buf_printf(b, "%s\n", setting_text(&n->ctx->conf, n->slot, &n->world->opt.defaults));
+	if (n->kind != N_SETTING)
+		return;
+	const char *text = setting_text(&n->ctx->conf, n->slot, &n->world->opt.defaults);
+	buf_printf(b, *text ? "%s\n" : "%s", text);
 }
 
 static void print_ctl(const struct node *n, struct buf *b)

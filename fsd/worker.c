@@ -171,7 +171,8 @@ static int move_up(int dir, const char *name, int up, unsigned *n)
 			return 0;
 		if (errno == EACCES && again) { /* its own .. is to be written */
 			again = false;
-			fchmodat(dir, name, 0700, 0);
+			if (fchmodat(dir, name, 0700, 0) < 0)
+				return -errno;
 		} else if (errno != EEXIST && errno != ENOTEMPTY) {
 			return -errno;
 		}

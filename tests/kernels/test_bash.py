@@ -163,7 +163,7 @@ def test_display_by_extension(run, file, mime):
 
 
 @pytest.mark.parametrize("head,mime", [
-    ("\\x89PNG\\r\\n", "image/png"), ("\\xff\\xd8\\xff", "image/jpeg"), 
+    ("\\x89PNG\\r\\n", "image/png"), ("\\xff\\xd8\\xff", "image/jpeg"),
     ("%%PDF-1", "application/pdf"),
     ("<svg/>", "image/svg+xml"), ("words", "text/plain")])
 def test_display_by_content(run, head, mime):

@@ -199,7 +199,7 @@ def test_cancel_by_cell_by_number_and_all(ctx):
     q = {c: run(ctx, c, "touch ran-$0\n") for c in ("a.sh", "b.sh", "c.py", "d.sh", "e.sh")}
     n = read(q["b.sh"] / "run").strip()
     reader = spawn(["cat", str(q["a.sh"] / "done")], stdout=subprocess.PIPE, text=True)
-    parked(reader.pid)
+    parked(reader)
     ctl(ctx, f"cancel a.sh\ncancel {n}")
     assert reader.communicate(timeout=5)[0] == "cancelled\n"
     assert [status(q[c]) for c in q] == ["cancelled", "cancelled", "queued", "queued", "queued"]

@@ -117,7 +117,7 @@ def test_rm_of_a_queued_cell_cancels_its_run(ctx):
     says(r, "go")
     q = run(ctx, "q.sh", "touch ran\n")
     reader = spawn(["cat", str(q / "done"), str(q / "status")], stdout=subprocess.PIPE, text=True)
-    parked(reader.pid)
+    parked(reader)
     with within(1):
         os.unlink(ctx / "cells" / "q.sh")
     assert reader.communicate(timeout=5)[0].startswith("cancelled\n")
@@ -133,7 +133,7 @@ def test_rm_of_a_running_cell_interrupts_it(ctx):
     says(r, "go")
     readers = [spawn(["cat", str(r / n)], stdout=subprocess.PIPE, text=True) for n in ("done", "stdout", "execution.json")]
     for p in readers:
-        parked(p.pid)
+        parked(p)
     with within(1):
         os.unlink(ctx / "cells" / "a.py")
     texts = [p.communicate(timeout=10)[0] for p in readers]

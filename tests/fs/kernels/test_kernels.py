@@ -123,7 +123,7 @@ def test_the_status_of_a_draft_says_which_extensions_there_are(ctx):
 @pytest.mark.parametrize("cell,code", [("a.py", "x" * (16 << 20)), ("a.sh", ":" + "#" * (16 << 20))])
 def test_a_cell_of_more_than_16_mib_is_efbig(ctx, cell, code):
     with fails(errno.EFBIG):
-        write(ctx / "cells" / cell, code + "x")
+        (ctx / "cells" / cell).write_text(code + "x")
     with within(10):
         r = run(ctx, "b" + cell[1:], "#" * (16 << 20))
         assert done(r) == "ok"

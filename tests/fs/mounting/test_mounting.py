@@ -338,7 +338,7 @@ def test_it_ends_while_busy_and_who_waits_is_answered(fresh, way):
                    stdout=subprocess.PIPE)
     read_until(poller.stdout.fileno(), b"polls")
     for p in waiting + follow:
-        parked(p.pid)
+        parked(p)
     held = os.open(fresh.main / "cells" / "a.sh", os.O_RDONLY)
     with within(5), ending(kernel(fresh.main, "bash")["pid"]):
         GENTLE[way](fresh)
