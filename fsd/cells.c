@@ -626,6 +626,13 @@ static void apply_value(struct context *c, enum body_dir dir, const char *name, 
 	context_schedule(c);
 }
 
+int value_create(struct context *c, enum body_dir dir, const char *name)
+{
+	auto_free char *path = body_path(c, dir, name);
+
+	return write_file(c->world->contexts_dir, path, "", 0, 0600);
+}
+
 int value_write(struct context *c, enum body_dir dir, const char *name, const char *text, size_t n)
 {
 	int err = check_value(c, dir, name, text, n);

@@ -41,7 +41,15 @@ int context_new(struct world *w, const char *name, const char *uuid, struct cont
 	return 0;
 }
 
-int context_make_files(struct world *w, int tmp, const char *uuid, const char *name)
+static void print_facts(const char *name, int64_t created, int64_t changed, struct buf *b)
+{
+	buf_printf(b, "{\"version\":%d,\"created\":%lld,\"changed\":%lld,\"name\":", STATE_VERSION,
+		   (long long)created, (long long)changed);
+	buf_json_str(b, name);
+	buf_str(b, "}\n");
+}
+
+int context_make_files(int tmp, const char *uuid, const char *name)
 {
 	auto_buf struct buf b = { 0 };
 
@@ -53,10 +61,7 @@ int context_make_files(struct world *w, int tmp, const char *uuid, const char *n
 			return -errno;
 	}
 	auto_free char *facts = xasprintf("%s/context", uuid);
-	buf_printf(&b, "{\"version\":%d,\"created\":%lld,\"name\":", STATE_VERSION, (long long)wall_us());
-	buf_json_str(&b, name);
-	buf_str(&b, "}\n");
-	(void)w;
+	print_facts(name, wall_us(), 0, &b);
 	return write_file(tmp, facts, b.s, b.n, 0600);
 }
 
@@ -70,7 +75,8 @@ static int load_facts(struct context *c)
 		return err;
 	auto_json struct json *j = json_parse(b.s, b.n, NULL);
 	json_int(j, "created", &c->created);
-	c->changed = c->created;
+	json_int(j, "changed", &c->saved_changed);
+	c->changed = MAX(c->created, c->saved_changed);
 	return 0;
 }
 
@@ -167,10 +173,23 @@ static void free_bodies(struct context *c)
 	}
 }
 
+/* So that CHANGED is the same after the next mount. */
+static void save_changed(struct context *c)
+{
+	auto_free char *path = context_path(c, "context");
+	auto_buf struct buf b = { 0 };
+
+	if (!c->loaded || c->changed == c->saved_changed || c->changed == c->created)
+		return;
+	print_facts(c->name, c->created, c->changed, &b);
+	write_file(c->world->contexts_dir, path, b.s, b.n, 0600);
+}
+
 void context_free(struct context *c)
 {
 	struct world *w = c->world;
 
+	save_changed(c);
 	c->scheduling = true;
 	while (!list_empty(&c->kernels))
 		kernel_free(container_of(c->kernels.next, struct kernel, link));
@@ -503,11 +522,8 @@ static struct run *load_run(struct context *c, uint64_t number, const struct rec
 	r->file_time = rec->time;
 	r->cell = cell_at(c, rec->cell);
 	if (!extents_exist(c, r)) {
-		r->status = ST_LOST;
-		free(r->reason);
-		r->reason = xstrdup("its output is not all there");
-		for (int i = 0; i < 2; i++)
-			extents_free(&r->flow[i].x);
+		run_lose(r, "its output is not all there");
+		c->recs[number - 1].status = ST_LOST;
 	}
 	return r;
 }

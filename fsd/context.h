@@ -68,6 +68,7 @@ struct context {
 	struct store store;
 	struct log log;
 	int64_t created, changed; /* us; CHANGED: of status and context.json */
+	int64_t saved_changed;    /* as it is in the file `context` */
 	uint64_t seq;
 	struct config conf;
 	struct map files[B_COUNT]; /* bodies by name */
@@ -100,7 +101,7 @@ int context_load(struct context *c);
 /* Frees the memory. Nothing of C may run. */
 void context_free(struct context *c);
 /* Makes the files of a new context below tmp/. */
-int context_make_files(struct world *w, int tmp, const char *uuid, const char *name);
+int context_make_files(int tmp, const char *uuid, const char *name);
 void context_log(struct context *c, const char *fmt, ...) printflike(2, 3);
 /* Status or context.json read differently now. */
 void context_touch(struct context *c);
@@ -140,6 +141,8 @@ bool body_dir_empty(struct context *c, enum body_dir dir);
 
 /* Values: config/<name>, config/env/<name>, config/kernel/<name>. A name that is no value is a draft. */
 bool value_name(struct context *c, enum body_dir dir, const char *name);
+/* Makes NAME, which is not set, with no text yet. */
+int value_create(struct context *c, enum body_dir dir, const char *name);
 int value_write(struct context *c, enum body_dir dir, const char *name, const char *text, size_t n);
 /* Adds the text that the file shows; -ENOENT if it is not set. */
 int value_read(struct context *c, enum body_dir dir, const char *name, struct buf *out, struct stat *st);

@@ -496,7 +496,7 @@ static int create_in(struct fs *fs, const struct node *dir, const char *name, mo
 	if ((*ino = tree_lookup(dir, name)))
 		return -EEXIST;
 	if (value_name(dir->ctx, node_body_dir(dir), name)) {
-		err = value_write(dir->ctx, node_body_dir(dir), name, "", 0);
+		err = value_create(dir->ctx, node_body_dir(dir), name);
 		*ino = err ? 0 : tree_lookup(dir, name);
 		return err ? err : *ino ? 0 : -EIO;
 	}
@@ -841,6 +841,12 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 	reply_entry(req, err, &e);
 }
 
+/* Fifos, sockets and devices are nowhere here; a regular file is made by create. */
+static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t dev)
+{
+	reply_err(req, -EPERM);
+}
+
 static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
 {
 	struct fuse_entry_param e;
@@ -951,16 +957,21 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	reply_err(req, is_mirror(parent) ? mirror_rmdir(fs->mirror, parent, name) : rmdir_in(fs, parent, name));
 }
 
-/* An editor's backup of a value by rename: a draft gets the text, the value stays. */
-static int copy_value(const struct node *n, const char *to)
+/* Of a variable or a kernel: it moves. An editor's backup of a value by rename: a draft gets the text, the
+ * value stays. */
+static int rename_value(const struct node *n, const char *to)
 {
 	auto_buf struct buf text = { 0 };
 	struct body *b = body_find(n->ctx, node_body_dir(n), to);
 	int err = 0;
 
-	if (value_name(n->ctx, node_body_dir(n), to))
+	if (n->kind == N_SETTING && value_name(n->ctx, node_body_dir(n), to))
 		return -EPERM;
 	n->row->print(n, &text);
+	if (value_name(n->ctx, node_body_dir(n), to)) {
+		err = value_write(n->ctx, node_body_dir(n), to, text.s ? text.s : "", text.n);
+		return err ? err : value_remove(n->ctx, node_body_dir(n), value_node_name(n));
+	}
 	if (!b)
 		err = body_create(n->ctx, node_body_dir(n), to, 0600, &b);
 	auto_close int fd = err ? -1 : body_open_fd(b, O_RDWR | O_TRUNC);
@@ -989,7 +1000,7 @@ static int rename_in(struct fs *fs, fuse_ino_t parent, const char *name, fuse_in
 	if (parent != newparent)
 		return -EXDEV;
 	if (n.row->shape == S_VALUE)
-		return copy_value(&n, to);
+		return rename_value(&n, to);
 	/* Only ctl, of what the tree makes here, takes a draft's text; body_rename knows it. */
 	struct node target;
 	uint64_t old = tree_lookup(&newdir, to);
@@ -1061,6 +1072,7 @@ static const struct fuse_lowlevel_ops ops = {
 	.setattr = op_setattr,
 	.access = op_access,
 	.readlink = op_readlink,
+	.mknod = op_mknod,
 	.mkdir = op_mkdir,
 	.unlink = op_unlink,
 	.rmdir = op_rmdir,

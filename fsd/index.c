@@ -8,6 +8,9 @@
 #include <stdio.h>
 #include <time.h>
 
+/* A number so far beyond the last is none of ours. */
+enum { NUMBERS_MAX = 1000000 };
+
 struct idx {
 	uint32_t check;
 	uint16_t len;       /* of all, names included */
@@ -273,7 +276,7 @@ static void on_queued(struct reader *rd, const struct json *j, off_t off)
 	const struct rec *rec = context_rec(rd->c, number);
 	const struct json *code = json_arr(j, "code");
 
-	if (!number || number > rd->c->nruns + 1000000 || (rec && rec->status != ST_NONE))
+	if (!number || number > rd->c->nruns + NUMBERS_MAX || (rec && rec->status != ST_NONE))
 		return;
 	rd->v = xrealloc(rd->v, (rd->n + 1) * sizeof(*rd->v));
 	rd->v[rd->n++] = (struct pending){
@@ -317,7 +320,8 @@ static void on_finished(struct reader *rd, const struct json *j, off_t off, size
 	const struct json *record = json_arr(j, "record");
 	struct idx x = { .kind = IDX_RUN, .status = status_named(json_str(j, "status")), .fin_off = off,
 			 .fin_len = len, .off = int_at(record, 0), .size = int_at(record, 1),
-			 .time = get_int(j, "mtime") };
+			 .time = get_int(j, "mtime"),
+			 .kib = get_int(json_obj(j, "usage"), "bytes_out") >> 10 };
 
 	if (!p || !x.status || !x.size || x.off + x.size > (uint64_t)rd->c->store.end[L_RES])
 		return; /* what it names is not there: it is lost */
@@ -348,8 +352,12 @@ static void on_cell(struct reader *rd, const struct json *j, off_t off)
 
 static void on_removed(struct reader *rd, const struct json *j, off_t off)
 {
+	uint64_t number = get_int(j, "run");
+
 	(void)off;
-	forgot(rd->c, get_int(j, "run"));
+	if (number && number <= rd->c->nruns + NUMBERS_MAX)
+		context_new_rec(rd->c, number); /* it is not given again */
+	forgot(rd->c, number);
 }
 
 static void on_event(struct reader *rd, const char *line, size_t n, off_t off)

@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
@@ -769,7 +770,7 @@ static void on_gone(void *arg, uint32_t mask)
 {
 	struct kernel *k = arg;
 	struct context *c = k->ctx;
-	struct run *next = k->death ? k->run : NULL; /* it came while the old kernel was dying */
+	struct run *next = k->state == K_DYING ? k->run : NULL; /* it came while the old kernel was dying */
 
 	(void)mask;
 	waitpid(k->box, NULL, 0);
@@ -998,8 +999,20 @@ static void start(struct kernel *k)
 	world_touch(c->world);
 }
 
+/* Did it die without box having told yet? Nobody reads its commands then. */
+static bool is_deaf(const struct kernel *k)
+{
+	struct pollfd p = { .fd = k->cmd };
+
+	return poll(&p, 1, 0) == 1 && p.revents & (POLLERR | POLLNVAL);
+}
+
 void kernel_run(struct kernel *k, struct run *r)
 {
+	if (k->state == K_IDLE && is_deaf(k)) {
+		step(k, E_KILL);
+		drop_fd(&k->lifeline);
+	}
 	k->run = r;
 	if (k->state == K_IDLE)
 		exec_run(k);

@@ -321,6 +321,16 @@ static void settle_error(struct run *r)
 	}
 }
 
+void run_lose(struct run *r, const char *reason)
+{
+	r->status = ST_LOST;
+	set_text(&r->reason, reason);
+	settle_exit_code(r);
+	settle_error(r);
+	for (int i = 0; i < 2; i++)
+		extents_free(&r->flow[i].x);
+}
+
 static void write_error_event(struct run *r)
 {
 	auto_buf struct buf b = { 0 };

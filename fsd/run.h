@@ -111,6 +111,8 @@ int run_start(struct run *r, struct kernel *k, int64_t count, int64_t generation
 /* Ends R. Records it first, then wakes its readers: nobody sees an end that a crash could take back.
  * REASON may be NULL. If not even the journal can take it, it ends in memory with a notice. */
 void run_finish(struct run *r, enum run_status how, const char *reason);
+/* R had ended, but what it printed is not there any more. */
+void run_lose(struct run *r, const char *reason);
 void run_free(struct run *r);
 
 static inline bool run_ended(const struct run *r)

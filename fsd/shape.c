@@ -490,12 +490,12 @@ static int write_value(struct handle *h, const struct node *n, const char *p, si
 	buf_add(&text, p, size);
 	if (off + size < h->text.n)
 		buf_add(&text, h->text.s + off + size, h->text.n - off - size);
+	h->wrote = true; /* also if it is refused: then what was there stays */
 	int err = value_write(n->ctx, node_body_dir(n), value_node_name(n), text.s, text.n);
 	if (err)
 		return err;
 	buf_reset(&h->text);
 	buf_add(&h->text, text.s, text.n);
-	h->wrote = true;
 	return 0;
 }
 

@@ -72,8 +72,25 @@ void store_init(struct store *s, struct stores *all, int root, const char *dir)
 		s->fd[i] = -1;
 }
 
+/* LOG grew. Two sizes of it are at least 1 ms apart, which the file system's own times need not be. */
+static void grew(struct store *s, enum store_log log)
+{
+	s->time[log] = MAX(wall_us(), s->time[log] + 1000);
+	s->unsynced |= 1u << log;
+}
+
+static void save_times(struct store *s)
+{
+	for (int i = 0; i < L_COUNT; i++) {
+		const struct timespec t = us_to_ts(s->time[i]);
+		if (s->fd[i] >= 0 && s->time[i])
+			futimens(s->fd[i], (struct timespec[]){ t, t });
+	}
+}
+
 void store_close(struct store *s)
 {
+	save_times(s);
 	for (int i = 0; i < L_COUNT; i++)
 		drop_fd(&s->fd[i]);
 	drop_fd(&s->dirty_fd);
@@ -102,8 +119,13 @@ static void store_touch(struct store *s)
 	else
 		list_del(&s->lru);
 	list_append(&all->open, &s->lru);
-	while (all->nopen > all->max_open)
-		store_close(container_of(all->open.next, struct store, lru));
+	list_for_safe(it, tmp, &all->open) {
+		struct store *old = container_of(it, struct store, lru);
+		if (all->nopen <= all->max_open || old == s)
+			break;
+		if (!old->unsynced) /* what is not synced yet is so within a second */
+			store_close(old);
+	}
 }
 
 static int store_openat(struct store *s, const char *name)
@@ -139,6 +161,7 @@ int store_size(struct store *s)
 		if (fstat(fd, &st) < 0)
 			return -errno;
 		s->end[i] = st.st_size;
+		s->time[i] = st.st_mtim.tv_sec * 1000000LL + st.st_mtim.tv_nsec / 1000;
 	}
 	s->sized = true;
 	return 0;
@@ -198,7 +221,7 @@ int store_appendv(struct store *s, enum store_log log, struct iovec *iov, int n,
 	if (off)
 		*off = s->end[log];
 	s->end[log] += total;
-	s->unsynced |= 1u << log;
+	grew(s, log);
 	return 0;
 }
 
@@ -220,7 +243,7 @@ ssize_t store_splice(struct store *s, enum store_log log, int pipe, size_t max)
 	if (n < 0)
 		return -errno;
 	s->end[log] += n;
-	s->unsynced |= 1u << log;
+	grew(s, log);
 	return n;
 }
 
@@ -246,7 +269,7 @@ int store_copy(struct store *s, enum store_log log, int from, off_t len, off_t *
 	}
 	*off = start;
 	s->end[log] = start + len;
-	s->unsynced |= 1u << log;
+	grew(s, log);
 	return 0;
 }
 

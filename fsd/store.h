@@ -52,6 +52,7 @@ struct store {
 	char dir[40];        /* its name there */
 	int fd[L_COUNT];
 	off_t end[L_COUNT];
+	int64_t time[L_COUNT]; /* us; when it grew last */
 	int dirty_fd;
 	bool sized;          /* END is known */
 	uint32_t unsynced;   /* bit for each log */

@@ -371,6 +371,11 @@ static int64_t time_created(const struct node *n)
 	return n->ctx->created;
 }
 
+static int64_t time_log(const struct node *n)
+{
+	return n->ctx->store.time[n->row->log];
+}
+
 #define TEXT(nm, par, object, fn, ...) \
 	{ .name = nm, .parent = par, .shape = S_TEXT, .mode = 0444, .of = object, .print = fn, __VA_ARGS__ }
 #define PROMISE(nm, ...) \
@@ -399,9 +404,9 @@ const struct row tree[N_KINDS] = {
 	[N_LATEST] = { .name = "latest", .parent = N_RESULTS, .shape = S_LINK, .mode = 0777, .of = O_CONTEXT,
 		       .print = print_latest, .ready = ready_latest },
 	[N_HISTORY] = DIR_ROW("history", N_CTX, O_CONTEXT, .lookup = find_run),
-	[N_CTX_OUT] = STREAM("stdout", N_CTX, O_CONTEXT, S_LOG, L_OUT, .mime = "text/plain"),
-	[N_CTX_ERR] = STREAM("stderr", N_CTX, O_CONTEXT, S_LOG, L_ERR, .mime = "text/plain"),
-	[N_CTX_EVENTS] = STREAM("events.jsonl", N_CTX, O_CONTEXT, S_LOG, L_JOURNAL),
+	[N_CTX_OUT] = STREAM("stdout", N_CTX, O_CONTEXT, S_LOG, L_OUT, .mime = "text/plain", .time = time_log),
+	[N_CTX_ERR] = STREAM("stderr", N_CTX, O_CONTEXT, S_LOG, L_ERR, .mime = "text/plain", .time = time_log),
+	[N_CTX_EVENTS] = STREAM("events.jsonl", N_CTX, O_CONTEXT, S_LOG, L_JOURNAL, .time = time_log),
 	[N_CTX_OUT_F] = STREAM("stdout.follow", N_CTX, O_CONTEXT, S_FOLLOW, L_OUT, .hidden = true),
 	[N_CTX_ERR_F] = STREAM("stderr.follow", N_CTX, O_CONTEXT, S_FOLLOW, L_ERR, .hidden = true),
 	[N_CTX_EVENTS_F] = STREAM("events.follow", N_CTX, O_CONTEXT, S_FOLLOW, L_JOURNAL, .hidden = true),

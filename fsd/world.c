@@ -103,7 +103,7 @@ int world_mkdir(struct world *w, const char *name, struct context **c)
 		return err;
 	make_uuid(uuid);
 	auto_close int tmp = openat(w->state, "tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	err = tmp < 0 ? -errno : context_make_files(w, tmp, uuid, name);
+	err = tmp < 0 ? -errno : context_make_files(tmp, uuid, name);
 	if (!err && renameat(tmp, uuid, w->contexts_dir, uuid) < 0)
 		err = -errno;
 	auto_free char *target = xasprintf("../contexts/%s", uuid);

@@ -175,11 +175,9 @@ def test_an_open_file_of_a_removed_context_is_estale(ctx):
     write(ctx / "ctl", "remove\n")
     try:
         for name, fd in fds.items():
-            if name in ("status", "context.json"):
-                continue  # short texts are copies, made at open
-            with fails(errno.ESTALE):
-                assert name == "stdout.follow" and os.read(fd, 1) == b"", name
-                raise OSError(errno.ESTALE, "the end of the stream will do")
+            if name not in ("status", "context.json"):  # short texts are copies, made at open
+                with fails(errno.ESTALE):
+                    os.read(fd, 10)
     finally:
         for fd in fds.values():
             os.close(fd)

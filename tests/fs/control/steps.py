@@ -17,6 +17,12 @@ def says(results, what):
     assert what in got, f"the run ended without {what!r}: {got!r}"
 
 
+def peek(path):
+    """What a log of a context holds now: reading it while a run goes on would wait for more."""
+    with fd_of(path, os.O_RDONLY | os.O_NONBLOCK) as fd:
+        return b"".join(iter(lambda: os.read(fd, 1 << 20), b""))
+
+
 def record(results):
     """execution.json of a run; waits for its end."""
     return json.loads(read(results / "execution.json"))

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from control.steps import ending, kernel, record, says, until_status
+from control.steps import ending, kernel, peek, record, says, until_status
 from mount import done, fails, parked, read, run, runs, spawn, status, within, write
 
 # What ends at the first SIGINT, at the second, and what only SIGKILL ends: cell, its code behind
@@ -165,10 +165,10 @@ def test_rm_r_of_a_run_forgets_it_for_good_and_is_ebusy_before_its_end(ctx):
     os.rmdir(ctx / "results" / "a.sh")  # its newest run
     assert read(ctx / "results" / "a.sh" / "stdout") == "SECRET1\n" and runs(ctx) == [1, 3]
     for name in ("stdout", "events.jsonl"):
-        assert b"SECRET2" not in (ctx / name).read_bytes() and b"SECRET1" in (ctx / name).read_bytes()
-    lines = (ctx / "events.jsonl").read_bytes().splitlines()
+        assert b"SECRET2" not in peek(ctx / name) and b"SECRET1" in peek(ctx / name)
+    lines = peek(ctx / "events.jsonl").splitlines()
     assert any(line.rstrip().endswith(b'"type":"removed"}') for line in lines)
-    assert b"\0" * len("SECRET2\nmore\n") in (ctx / "stdout").read_bytes()
+    assert b"\0" * len("SECRET2\nmore\n") in peek(ctx / "stdout")
     write(ctx / "ctl", "interrupt\n")
     assert done(r) == "interrupted"
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from control.steps import about, ending, events, says
+from control.steps import about, ending, events, peek, says
 from mount import ENDED, done, fails, read, run, runs, status, write
 
 KILLS = int(os.environ.get("CELLFS_KILLS", "15"))
@@ -66,7 +66,7 @@ def test_kill_9_at_a_random_point(m, round_):
     loads = [Load(m.contexts / kind, kind, f"{round_} {kind} {os.getpid()}") for kind in KINDS]
     long = run(m.contexts / "long", "long.sh", "sleep 1000 & echo $! go; wait\n")
     says(long, "go")
-    child = int(read(m.contexts / "long" / "stdout").split()[-2])
+    child = int(peek(m.contexts / "long" / "stdout").split()[-2])
     queued = run(m.contexts / "long", "queued.sh", "touch ran\n")
     numbers = [int(read(r / "run")) for r in (long, queued)]
     for load in loads:

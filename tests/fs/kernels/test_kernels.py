@@ -46,7 +46,7 @@ def test_context_json(ctx):
     assert set(k) >= {"version", "pid", "state", "generation", "execution_count"}
     assert k["version"].startswith("3.") and (k["state"], k["generation"], k["execution_count"]) == ("busy", 1, 1)
     assert read(f"/proc/{k['pid']}/cmdline") and "b.sh" in json.dumps(facts["queue"]) or facts["queue"] == [2]
-    assert {"timeout", "wait", "output", "keep"} <= set(facts["limits"])
+    assert {"timeout_s", "wait_s", "output_bytes", "keep"} <= set(facts["limits"])
     write(ctx / "ctl", "interrupt\n")
     assert done(ctx / "results" / "b.sh") == "ok"
     assert kernel(ctx)["state"] == "idle" and kernel(ctx, "bash")["state"] == "idle"
