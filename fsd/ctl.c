@@ -3,7 +3,7 @@
 
 #include "kernel.h"
 
-enum { LINES_MAX = 64, WORDS_MAX = 1024 };
+enum { LINES_MAX = 64 };
 
 struct command {
 	const struct verb *verb;
@@ -72,10 +72,10 @@ static char *next_word(char **s)
 
 struct cell_list {
 	struct context *ctx;
-	struct {
+	struct listed_cell {
 		char *name;
 		uint64_t first;
-	} v[WORDS_MAX];
+	} *v;
 	size_t n;
 };
 
@@ -84,18 +84,17 @@ static void add_cell(void *arg, const char *name)
 	struct cell_list *l = arg;
 	struct cell *cell = cell_find(l->ctx, name);
 
-	if (l->n == WORDS_MAX || !lang_for_cell(&l->ctx->world->langs, name))
+	if (!lang_for_cell(&l->ctx->world->langs, name))
 		return;
+	if (l->n % 64 == 0)
+		l->v = xrealloc(l->v, (l->n + 64) * sizeof(*l->v));
 	l->v[l->n].name = xstrdup(name);
 	l->v[l->n++].first = cell && cell->first ? cell->first : UINT64_MAX;
 }
 
 static int by_first_run(const void *a, const void *b)
 {
-	const struct {
-		char *name;
-		uint64_t first;
-	} *x = a, *y = b;
+	const struct listed_cell *x = a, *y = b;
 
 	if (x->first != y->first)
 		return x->first < y->first ? -1 : 1;
@@ -107,7 +106,8 @@ static void list_cells(struct context *c, char *args, struct cell_list *l)
 	*l = (struct cell_list){ .ctx = c };
 	if (!strcmp(args, "all")) {
 		context_each_file(c, B_CELLS, add_cell, l);
-		qsort(l->v, l->n, sizeof(l->v[0]), by_first_run);
+		if (l->n)
+			qsort(l->v, l->n, sizeof(*l->v), by_first_run);
 		return;
 	}
 	auto_free char *copy = xstrdup(args);
@@ -120,6 +120,7 @@ static void free_cells(struct cell_list *l)
 {
 	while (l->n)
 		free(l->v[--l->n].name);
+	free(l->v);
 }
 
 static int check_run(struct context *c, char *args)

@@ -120,7 +120,7 @@ static void moved(struct context *c, const char *from, const char *to)
 {
 	struct cell *cell = cell_find(c, from);
 
-	if (!cell)
+	if (!cell || !strcmp(from, to))
 		return;
 	gone(c, to);
 	map_del(&c->cell_names, cell->name);
@@ -179,8 +179,15 @@ static void kernel_known(struct context *c, const char *key, int64_t generation)
 /* Is everything that X names there? A copy of STATE_DIR may lack the end of a file. */
 static bool complete(struct context *c, const struct idx *x)
 {
-	return x->end <= (uint64_t)c->store.end[L_JOURNAL] &&
-	       (x->kind != IDX_RUN || x->off + x->size <= (uint64_t)c->store.end[L_RES]);
+	uint64_t journal = c->store.end[L_JOURNAL], results = c->store.end[L_RES];
+
+	if (x->end > journal || x->from > journal)
+		return false;
+	if (x->kind != IDX_RUN)
+		return true;
+	return x->number && x->number <= c->nruns + NUMBERS_MAX && x->status >= ST_OK &&
+	       x->status <= ST_LOST && x->off <= results && x->size <= results - x->off &&
+	       x->fin_off <= journal && x->fin_len <= journal - x->fin_off;
 }
 
 static void apply(struct reader *rd, const struct idx *x, const char *a, const char *b)
@@ -323,9 +330,11 @@ static void on_finished(struct reader *rd, const struct json *j, off_t off, size
 			 .time = get_int(j, "mtime"),
 			 .kib = get_int(json_obj(j, "usage"), "bytes_out") >> 10 };
 
-	if (!p || !x.status || !x.size || x.off + x.size > (uint64_t)rd->c->store.end[L_RES])
-		return; /* what it names is not there: it is lost */
+	if (!p || !x.size)
+		return;
 	x.number = p->number;
+	if (!complete(rd->c, &x))
+		return; /* what it names is not there: it is lost */
 	p->finished = true;
 	ended(rd->c, &x, p->cell);
 }
@@ -425,8 +434,9 @@ static void read_last_seq(struct context *c)
 			}
 }
 
-/* P was under way when the daemon died. What it printed until then is there: nothing ran after it. */
-static void end_pending(struct context *c, struct pending *p)
+/* P was under way when the daemon died: it is live again, to be ended. What it printed until then is there:
+ * nothing ran after it. */
+static void revive(struct context *c, struct pending *p)
 {
 	struct run *r = run_new(c, NULL, p->name);
 	struct rec *rec = context_new_rec(c, p->number);
@@ -454,8 +464,15 @@ static void end_pending(struct context *c, struct pending *p)
 	list_append(&c->live, &r->link);
 	r->state = R_RUNNING;
 	r->state_preserved = !p->started_at;
-	run_finish(r, p->started_at ? ST_LOST : ST_CANCELLED,
-		   p->started_at ? "the daemon died while it ran" : "the daemon ended first");
+}
+
+static void end_revived(struct context *c)
+{
+	list_for_safe(it, tmp, &c->live) {
+		struct run *r = container_of(it, struct run, link);
+		run_finish(r, r->started_at ? ST_LOST : ST_CANCELLED,
+			   r->started_at ? "the daemon died while it ran" : "the daemon ended first");
+	}
 }
 
 int index_load(struct context *c)
@@ -472,11 +489,12 @@ int index_load(struct context *c)
 	buf_free(&b);
 	err = read_journal(&rd, rd.from);
 	read_last_seq(c);
+	for (size_t i = 0; i < rd.n; i++)
+		if (!rd.v[i].finished)
+			revive(c, &rd.v[i]);
 	for (size_t i = 0; i < rd.n; i++) {
 		struct pending *p = &rd.v[i];
-		if (!p->finished) {
-			end_pending(c, p);
-		} else {
+		if (p->finished) {
 			struct rec *rec = context_rec(c, p->number);
 			struct run done = { .number = p->number, .cell = cell_at(c, rec->cell) };
 			index_run(c, &done, rec);
@@ -487,5 +505,6 @@ int index_load(struct context *c)
 		free(p->lang);
 	}
 	free(rd.v);
+	end_revived(c);
 	return err;
 }

@@ -600,10 +600,8 @@ static void on_stream(struct kernel *k, const struct json *ev)
 	const char *text = json_text(json_get(ev, "text"), &n);
 	struct flow *f = flow_of(k, name && !strcmp(name, "stderr"));
 
-	if (!text)
-		return;
-	f->limit -= n; /* flow_print does not count it */
-	flow_print(f, text, n);
+	if (text)
+		flow_add(f, text, n);
 }
 
 static void on_log(struct kernel *k, const struct json *ev)

@@ -15,6 +15,7 @@ enum {
 	SLOT_RESULT = 1,       /* + extension */
 	SLOT_DISPLAY = 64,     /* + 16 k + extension */
 	SLOT_OTHER = 20000,    /* types without an extension of their own */
+	SLOTS_MAX = 40000,
 };
 
 const char *const run_status_names[] = {
@@ -632,7 +633,7 @@ static void flow_overflow(struct flow *f, const char *p, size_t n)
 	}
 }
 
-static void flow_add(struct flow *f, const char *p, size_t n)
+void flow_add(struct flow *f, const char *p, size_t n)
 {
 	size_t below = f->total < f->limit ? MIN((int64_t)n, f->limit - f->total) : 0;
 
@@ -897,18 +898,30 @@ static void fill_item(struct run *r, size_t item, const struct json *ev, int spo
 	drop_files(r, item);
 	for (void *it = json_iter(data); it; it = json_iter_next(data, it)) {
 		const char *mime = json_iter_key(it);
-		int err = n++ >= MIME_MAX ? -E2BIG : !mime_ok(mime) ? -EINVAL :
+		int err = n++ >= MIME_MAX || r->next_slot > SLOTS_MAX ? -E2BIG : !mime_ok(mime) ? -EINVAL :
 			  take_format(r, item, mime, json_iter_value(it), spool);
 		if (err)
 			notice(r->ctx, r, "the format %.100s of %s %u is left out: %s", mime,
 			       r->items[item].k ? "display" : "result", r->items[item].k,
 			       err == -EFBIG ? "larger than 64 MiB" :
-			       err == -E2BIG ? "more than 32 formats" : strerror(-err));
+			       err == -E2BIG ? "too many formats" : strerror(-err));
 	}
 	if (json_obj(ev, "meta")) {
 		json_dump(json_obj(ev, "meta"), &meta);
 		set_text(&r->items[item].meta, meta.s);
 	}
+}
+
+/* ITEM shows what FROM shows: payloads can be taken only once. */
+static void copy_item(struct run *r, size_t item, size_t from)
+{
+	drop_files(r, item);
+	for (size_t i = 0, n = r->nfiles; i < n; i++) {
+		struct run_file f = r->files[i]; /* add_file may move the list */
+		if (f.item == from)
+			add_file(r, item, f.mime, f.at, f.newline);
+	}
+	set_text(&r->items[item].meta, r->items[from].meta);
 }
 
 static void tell_item(struct run *r, size_t item, bool update)
@@ -951,6 +964,7 @@ int run_display(struct run *r, const struct json *ev, int spool, char why[160])
 {
 	const char *kind = json_str(ev, "kind"), *id = json_str(ev, "display_id");
 	bool result = kind && !strcmp(kind, "result"), update = kind && !strcmp(kind, "update"), found = false;
+	size_t first = 0;
 
 	if (!kind || (!result && !update && strcmp(kind, "display")) || !json_obj(ev, "data") ||
 	    (id && strlen(id) > 1024)) {
@@ -962,7 +976,10 @@ int run_display(struct run *r, const struct json *ev, int spool, char why[160])
 	for (size_t i = 0; update && id && i < r->nitems; i++) {
 		if (!r->items[i].display_id || strcmp(r->items[i].display_id, id) || r->items[i].gone)
 			continue;
-		fill_item(r, i, ev, spool);
+		if (!found)
+			fill_item(r, first = i, ev, spool);
+		else
+			copy_item(r, i, first);
 		tell_item(r, i, true);
 		found = true;
 	}
@@ -1224,10 +1241,11 @@ static void load_items(struct run *r, const struct json *rec)
 		const struct json *j = json_at(items, i);
 		auto_buf struct buf meta = { 0 };
 		new_item(r, !num(j, "k"), json_str(j, "id"));
-		json_dump(json_obj(j, "meta"), &meta);
+		if (json_obj(j, "meta"))
+			json_dump(json_obj(j, "meta"), &meta);
 		r->items[i].k = num(j, "k");
 		r->items[i].gone = json_bool(j, "gone");
-		r->items[i].meta = xstrdup(meta.s);
+		r->items[i].meta = xstrdup(meta.s ? meta.s : "{}");
 	}
 	for (size_t i = 0; i < json_len(files); i++) {
 		const struct json *j = json_at(files, i), *at = json_arr(j, "at");
@@ -1246,12 +1264,14 @@ struct run *run_load(struct context *c, uint64_t number, const struct json *rec)
 	const char *name = json_str(rec, "cell");
 	const struct json *n = json_arr(rec, "n"), *code = json_arr(rec, "code");
 
-	if (!name || (uint64_t)num(rec, "run") != number)
+	if (!name || (uint64_t)num(rec, "run") != number || num(rec, "status") < ST_OK ||
+	    num(rec, "status") > ST_LOST)
 		return NULL;
 	struct run *r = run_new(c, NULL, name);
 	auto_buf struct buf opt = { 0 };
-	json_dump(json_obj(rec, "opt"), &opt);
-	r->opt.json = xstrdup(opt.s);
+	if (json_obj(rec, "opt"))
+		json_dump(json_obj(rec, "opt"), &opt);
+	r->opt.json = xstrdup(opt.s ? opt.s : "{}");
 	r->number = number;
 	r->state = R_ENDED;
 	r->status = num(rec, "status");

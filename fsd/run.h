@@ -123,7 +123,9 @@ static inline bool run_ended(const struct run *r)
 void flow_init(struct flow *f, struct context *c, struct run *r, const char *lang, int stream);
 /* Takes up to MAX bytes out of pipe FD. Returns how many, 0 at end of file, or -errno of the pipe. */
 ssize_t flow_take(struct flow *f, int fd, size_t max);
-/* As if TEXT had been printed. */
+/* TEXT is output that came as a message. */
+void flow_add(struct flow *f, const char *text, size_t n);
+/* TEXT is the daemon's own: no limit counts it. */
 void flow_print(struct flow *f, const char *text, size_t n);
 /* Writes the event of what no event tells of yet. */
 void flow_tell(struct flow *f);

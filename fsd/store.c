@@ -279,7 +279,7 @@ int store_read(struct store *s, enum store_log log, off_t off, size_t len, struc
 
 	if (fd < 0)
 		return fd;
-	if (off < 0 || (off_t)len > s->end[log] - off)
+	if (off < 0 || off > s->end[log] || len > (size_t)(s->end[log] - off))
 		return -EIO;
 	buf_grow(out, len);
 	for (size_t done = 0; done < len;) {
