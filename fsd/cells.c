@@ -167,8 +167,22 @@ int body_write(struct body *b, struct writer *w, off_t end)
 	return 0;
 }
 
+/* Has the task given up its memory, as it does before its files when it exits? */
+static bool is_exiting(pid_t pid)
+{
+	char path[40];
+	auto_buf struct buf b = { 0 };
+
+	snprintf(path, sizeof(path), "/proc/%d/statm", pid);
+	return pid > 0 && !read_file(AT_FDCWD, path, 4096, &b) && !strncmp(b.s, "0 0 ", 4);
+}
+
 /* A task that is being killed closes its files on the way: then field 52 of its stat, exit_code, has the
- * signal (shared/fuse.md A.4: right in 10 of 10 cases, where the flag PF_SIGNALED was right in 9). */
+ * signal (right in 10 of 10 cases, where the flag PF_SIGNALED was right in 9).
+ *
+ * Only of a task that exits: an execve closes files too (close-on-exec), holds the task's exec_update_lock
+ * while it waits for our answer, and reading stat waits for that lock: measured on Linux 6.18, a deadlock
+ * that not even SIGKILL ends. statm takes no such lock. */
 static int killing_signal(pid_t pid)
 {
 	char path[40];
@@ -176,7 +190,7 @@ static int killing_signal(pid_t pid)
 	int code = 0;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	if (pid <= 0 || read_file(AT_FDCWD, path, 65536, &b))
+	if (!is_exiting(pid) || read_file(AT_FDCWD, path, 65536, &b))
 		return 0;
 	char *p = strrchr(b.s, ')');
 	for (int field = 2; p && field < 52; field++)

@@ -257,7 +257,8 @@ void page_error_txt(const struct node *n, struct buf *b)
 	const struct run *r = n->run;
 
 	add_traceback(r, b);
-	if (!b->n || r->status != ST_ERROR) {
+	/* What ended the run from outside is in no traceback. */
+	if (!b->n || !strcmp(r->err.name, run_status_names[r->status])) {
 		buf_str(b, r->err.name ? r->err.name : "error");
 		if (r->err.message && *r->err.message && strcmp(r->err.message, r->err.name))
 			buf_printf(b, ": %s", r->err.message);

