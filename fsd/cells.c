@@ -122,6 +122,8 @@ int body_create(struct context *c, enum body_dir dir, const char *name, mode_t m
 int body_open_fd(struct body *b, int flags)
 {
 	auto_free char *path = body_path(b->ctx, b->dir, b->name);
+	if (flags & O_TRUNC)
+		b->refused = 0;
 	int fd = openat(b->ctx->world->contexts_dir, path,
 			(flags & (O_ACCMODE | O_TRUNC | O_APPEND)) | O_NOFOLLOW | O_CLOEXEC);
 
@@ -140,6 +142,11 @@ void body_opened(struct body *b, struct writer *w, pid_t pid)
 	*w = (struct writer){ .pid = pid };
 	list_append(&b->handles, &w->link);
 	b->writers++;
+}
+
+void body_refused(struct body *b, int err)
+{
+	b->refused = err;
 }
 
 int body_write(struct body *b, struct writer *w, off_t end)
@@ -246,15 +253,16 @@ static void drop_writing(struct context *c, const char *name)
 static void run_body(struct body *b)
 {
 	struct context *c = b->ctx;
-	int killed = b->killed;
+	int killed = b->killed, refused = b->refused;
 	struct run *r;
 
-	b->killed = 0;
+	b->killed = b->refused = 0;
 	if (context_submit(c, b->name, &r))
 		return;
-	if (killed) {
-		auto_free char *why = xasprintf("its writer was killed by signal %d (%s)", killed,
-						strsignal(killed));
+	if (killed || refused) {
+		auto_free char *why =
+			killed ? xasprintf("its writer was killed by signal %d (%s)", killed, strsignal(killed)) :
+				 xasprintf("a write of it was refused: %s", strerror(-refused));
 		run_finish(r, ST_ABORTED, why);
 	}
 	context_schedule(c);
@@ -297,6 +305,16 @@ struct cell *cell_at(struct context *c, uint32_t i)
 	return i && i <= c->ncells ? c->cells[i - 1] : NULL;
 }
 
+struct cell *cell_latest(struct context *c)
+{
+	struct cell *latest = NULL;
+
+	for (size_t i = 0; i < c->ncells; i++)
+		if (c->cells[i]->newest && (!latest || c->cells[i]->newest > latest->newest))
+			latest = c->cells[i];
+	return latest;
+}
+
 uint32_t cell_index(struct context *c, const struct cell *cell)
 {
 	(void)c;
@@ -330,8 +348,7 @@ void cell_detach(struct context *c, struct cell *cell)
 	cell->name = NULL;
 	cell->id = 0;
 	cell->newest = 0;
-	if (c->latest == cell)
-		c->latest = NULL;
+	context_touch_names(c);
 }
 
 struct run *cell_writing(struct context *c, const char *name)
@@ -414,6 +431,7 @@ static int cell_move(struct context *c, const char *from, const char *to)
 	free(cell->name);
 	cell->name = xstrdup(to);
 	map_put(&c->cell_names, cell->name, cell);
+	context_touch_names(c);
 	return 0;
 }
 

@@ -271,7 +271,7 @@ static int option_line(struct pair *pairs, size_t *n, size_t max, const char *li
 	if (!*p)
 		return 0;
 	char *colon = strchr(p, ':');
-	if (!colon || colon == p || *n == max)
+	if (!colon || colon == p || *n == max || !utf8_valid(p, colon - p))
 		return -EINVAL;
 	*colon = 0;
 	pairs[*n].key = xstrdup(unquote(p));

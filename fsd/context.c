@@ -41,10 +41,10 @@ int context_new(struct world *w, const char *name, const char *uuid, struct cont
 	return 0;
 }
 
-static void print_facts(const char *name, int64_t created, int64_t changed, struct buf *b)
+static void print_facts(const char *name, int64_t created, int64_t changed, int64_t listed, struct buf *b)
 {
-	buf_printf(b, "{\"version\":%d,\"created\":%lld,\"changed\":%lld,\"name\":", STATE_VERSION,
-		   (long long)created, (long long)changed);
+	buf_printf(b, "{\"version\":%d,\"created\":%lld,\"changed\":%lld,\"listed\":%lld,\"name\":",
+		   STATE_VERSION, (long long)created, (long long)changed, (long long)listed);
 	buf_json_str(b, name);
 	buf_str(b, "}\n");
 }
@@ -61,7 +61,7 @@ int context_make_files(int tmp, const char *uuid, const char *name)
 			return -errno;
 	}
 	auto_free char *facts = xasprintf("%s/context", uuid);
-	print_facts(name, wall_us(), 0, &b);
+	print_facts(name, wall_us(), 0, 0, &b);
 	return write_file(tmp, facts, b.s, b.n, 0600);
 }
 
@@ -76,7 +76,9 @@ static int load_facts(struct context *c)
 	auto_json struct json *j = json_parse(b.s, b.n, NULL);
 	json_int(j, "created", &c->created);
 	json_int(j, "changed", &c->saved_changed);
+	json_int(j, "listed", &c->saved_listed);
 	c->changed = MAX(c->created, c->saved_changed);
+	c->listed = MAX(c->created, c->saved_listed);
 	return 0;
 }
 
@@ -179,9 +181,10 @@ static void save_changed(struct context *c)
 	auto_free char *path = context_path(c, "context");
 	auto_buf struct buf b = { 0 };
 
-	if (!c->loaded || c->changed == c->saved_changed || c->changed == c->created)
+	if (!c->loaded || (c->changed == c->saved_changed && c->listed == c->saved_listed) ||
+	    (c->changed == c->created && c->listed == c->created))
 		return;
-	print_facts(c->name, c->created, c->changed, &b);
+	print_facts(c->name, c->created, c->changed, c->listed, &b);
 	write_file(c->world->contexts_dir, path, b.s, b.n, 0600);
 }
 
@@ -249,6 +252,11 @@ void context_touch(struct context *c)
 	c->changed = MAX(wall_us(), c->changed + 1000);
 	waitq_wake(&c->change, 0);
 	world_touch(c->world);
+}
+
+void context_touch_names(struct context *c)
+{
+	c->listed = MAX(wall_us(), c->listed + 1000);
 }
 
 bool context_busy(const struct context *c)
@@ -352,6 +360,16 @@ void context_cancel_all(struct context *c, const char *reason)
 	}
 }
 
+void context_abandon(struct context *c)
+{
+	list_for(it, &c->live) {
+		struct run *r = container_of(it, struct run, link);
+		waitq_wake(&r->change, -ESTALE);
+		waitq_wake(&r->more, -ESTALE);
+	}
+	waitq_wake(&c->flow, -ESTALE);
+}
+
 void context_stop(struct context *c, const char *reason, bool cancel)
 {
 	bool was = c->scheduling;
@@ -390,7 +408,7 @@ int context_submit(struct context *c, const char *name, struct run **out)
 	cell->newest = r->number;
 	if (!cell->first)
 		cell->first = r->number;
-	c->latest = cell;
+	context_touch_names(c);
 	b->dirty = false;
 	store_mark(&c->store, name, false);
 	*out = r;
@@ -638,6 +656,7 @@ int context_forget(struct context *c, uint64_t number)
 	run_free(r);
 	if (cell && cell->newest == number)
 		show_run_before(c, cell);
+	context_touch_names(c);
 	context_touch(c);
 	return 0;
 }

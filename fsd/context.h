@@ -38,6 +38,7 @@ struct body {
 	bool dirty;            /* bytes were written since its last run */
 	bool unlinked;
 	int killed;            /* the signal that killed its last writer, 0 none */
+	int refused;           /* -errno of a write since its last truncation, 0 none: it is not complete */
 	struct list handles;   /* of those open for writing: struct writer */
 };
 /* A handle that is open for writing. */
@@ -68,14 +69,14 @@ struct context {
 	struct store store;
 	struct log log;
 	int64_t created, changed; /* us; CHANGED: of status and context.json */
-	int64_t saved_changed;    /* as it is in the file `context` */
+	int64_t listed;           /* of the names in results/ and history/ */
+	int64_t saved_changed, saved_listed; /* as they are in the file `context` */
 	uint64_t seq;
 	struct config conf;
 	struct map files[B_COUNT]; /* bodies by name */
 	struct cell **cells;       /* by index of struct rec */
 	size_t ncells;
 	struct map cell_names;
-	struct cell *latest;
 	struct rec *recs;          /* by number - 1 */
 	uint64_t nruns, runs_cap;
 	struct list live;          /* runs that wait or run, in order: the first may be running */
@@ -105,6 +106,8 @@ int context_make_files(int tmp, const char *uuid, const char *name);
 void context_log(struct context *c, const char *fmt, ...) printflike(2, 3);
 /* Status or context.json read differently now. */
 void context_touch(struct context *c);
+/* results/ or history/ list differently now. */
+void context_touch_names(struct context *c);
 /* Path of SUB below C's directory in STATE_DIR, relative to world->contexts_dir. */
 char *context_path(const struct context *c, const char *sub);
 /* The same, absolute. */
@@ -116,6 +119,8 @@ void context_schedule(struct context *c);
 void context_cancel_all(struct context *c, const char *reason);
 /* Stops all kernels at once; the running run is killed with REASON, with CANCEL the queued are cancelled. */
 void context_stop(struct context *c, const char *reason, bool cancel);
+/* Ends every wait for something of C with ESTALE: it is about to go. */
+void context_abandon(struct context *c);
 bool context_busy(const struct context *c);
 void context_print_status(struct context *c, struct buf *out);
 const char *body_dir_name(enum body_dir dir);
@@ -131,6 +136,8 @@ int body_stat(struct body *b, struct stat *st);
 void body_opened(struct body *b, struct writer *w, pid_t pid);
 /* Before bytes are changed through W: marks a cell dirty. -EFBIG, -ENOSPC. */
 int body_write(struct body *b, struct writer *w, off_t end);
+/* A write of it failed with ERR: what is there is no complete text. */
+void body_refused(struct body *b, int err);
 /* A flush by task PID: notes whether it is being killed. */
 void body_flushed(struct body *b, struct writer *w, pid_t pid);
 void body_closed(struct body *b, struct writer *w);
@@ -153,6 +160,8 @@ int context_each_file(struct context *c, enum body_dir dir,
 
 struct cell *cell_find(struct context *c, const char *name);
 struct cell *cell_at(struct context *c, uint32_t index_plus_1);
+/* The one submitted last of those that have results, or NULL. */
+struct cell *cell_latest(struct context *c);
 struct cell *cell_make(struct context *c, const char *name);
 uint32_t cell_index(struct context *c, const struct cell *cell);
 /* The cell's results leave its name; history stays. Memory only: the journal knows since cell_removed. */

@@ -939,6 +939,7 @@ static int rmdir_in(struct fs *fs, fuse_ino_t parent, const char *name)
 		if (!body_dir_empty(n.ctx, B_CELLS))
 			return -ENOTEMPTY;
 		n.ctx->doomed = true;
+		context_abandon(n.ctx);
 		context_stop(n.ctx, "removed", true);
 		return 0;
 	case N_RUN:
@@ -1203,7 +1204,8 @@ static void on_removed(void *arg, uint64_t id)
 struct fs *fs_mount(struct world *w, const char *mountpoint, void (*ready)(void *), void (*ended)(void *),
 		    void *arg, struct buf *why)
 {
-	char *argv[] = { "cellfs", "-o", "fsname=cellfs,subtype=cellfs", NULL };
+	auto_free char *opts = xasprintf("fsname=cellfs,subtype=cellfs%s", w->opt.mount_flags);
+	char *argv[] = { "cellfs", "-o", opts, NULL };
 	struct fuse_args args = FUSE_ARGS_INIT(3, argv);
 	struct fs *fs = xcalloc(1, sizeof(*fs));
 

@@ -44,29 +44,64 @@ static uint64_t oldest_live(struct context *c, const struct run *but)
 	return c->store.end[L_JOURNAL];
 }
 
-static int append(struct context *c, struct idx *x, const char *a, const char *b)
+static void print_record(struct context *c, struct idx *x, const char *a, const char *b, struct buf *out)
 {
-	auto_buf struct buf rec = { 0 };
+	size_t start = out->n;
 
 	x->na = a ? strlen(a) : 0;
 	x->nb = b ? strlen(b) : 0;
 	x->len = sizeof(*x) + x->na + x->nb;
 	x->end = c->store.end[L_JOURNAL];
-	buf_add(&rec, x, sizeof(*x));
-	buf_add(&rec, a, x->na);
-	buf_add(&rec, b, x->nb);
-	uint32_t check = checksum(rec.s + 4, rec.n - 4);
-	memcpy(rec.s, &check, 4);
+	buf_add(out, x, sizeof(*x));
+	buf_add(out, a, x->na);
+	buf_add(out, b, x->nb);
+	uint32_t check = checksum(out->s + start + 4, x->len - 4);
+	memcpy(out->s + start, &check, 4);
+}
+
+static int append(struct context *c, struct idx *x, const char *a, const char *b)
+{
+	auto_buf struct buf rec = { 0 };
+
+	print_record(c, x, a, b, &rec);
 	return store_append(&c->store, L_IDX, rec.s, rec.n, NULL, true);
+}
+
+static struct idx run_record(const struct rec *rec, uint64_t number, uint64_t from)
+{
+	return (struct idx){ .kind = IDX_RUN, .status = rec->status, .number = number, .off = rec->off,
+			     .fin_off = rec->fin_off, .time = rec->time, .size = rec->size,
+			     .fin_len = rec->fin_len, .kib = rec->kib, .from = from };
 }
 
 int index_run(struct context *c, const struct run *r, const struct rec *rec)
 {
-	struct idx x = { .kind = IDX_RUN, .status = rec->status, .number = r->number, .off = rec->off,
-			 .fin_off = rec->fin_off, .time = rec->time, .size = rec->size,
-			 .fin_len = rec->fin_len, .kib = rec->kib, .from = oldest_live(c, r) };
+	struct idx x = run_record(rec, r->number, oldest_live(c, r));
 
 	return append(c, &x, r->cell && !r->detached ? r->cell->name : NULL, NULL);
+}
+
+/* Writes the whole index anew, from what is known: after a start that learned from the journal. */
+static int rewrite(struct context *c)
+{
+	auto_buf struct buf b = { 0 };
+	uint64_t from = oldest_live(c, NULL);
+
+	for (uint64_t n = 1; n <= c->nruns; n++) {
+		const struct rec *rec = &c->recs[n - 1];
+		const struct cell *cell = cell_at(c, rec->cell);
+		struct idx x = run_record(rec, n, from), gone = { .kind = IDX_FORGOT, .number = n, .from = from };
+		if (rec->status != ST_NONE)
+			print_record(c, &x, cell ? cell->name : NULL, NULL, &b);
+		else if (!context_run(c, n))
+			print_record(c, &gone, NULL, NULL, &b);
+	}
+	list_for(it, &c->kernels) {
+		struct kernel *k = container_of(it, struct kernel, link);
+		struct idx x = { .kind = IDX_KERNEL, .number = k->generation, .from = from };
+		print_record(c, &x, k->key, NULL, &b);
+	}
+	return store_replace(&c->store, L_IDX, b.s ? b.s : "", b.n);
 }
 
 int index_note(struct context *c, uint8_t kind, const char *a, const char *b, uint64_t n)
@@ -94,6 +129,7 @@ struct reader {
 	uint64_t from, end; /* of the last record */
 	struct pending *v;
 	size_t n;
+	bool news;          /* the journal told what the index did not know */
 };
 
 static void attach(struct context *c, struct rec *rec, uint64_t number, const char *name)
@@ -103,9 +139,7 @@ static void attach(struct context *c, struct rec *rec, uint64_t number, const ch
 	struct cell *cell = cell_make(c, name);
 	rec->cell = cell->index;
 	cell->newest = MAX(cell->newest, number);
-	if (!cell->first)
-		cell->first = number;
-	c->latest = cell;
+	cell->first = cell->first ? MIN(cell->first, number) : number;
 }
 
 static void gone(struct context *c, const char *name)
@@ -153,6 +187,10 @@ static void ended(struct context *c, const struct idx *x, const char *name)
 {
 	struct rec *rec = context_new_rec(c, x->number);
 
+	if (rec->status != ST_NONE) { /* the later one counts */
+		c->kept_runs--;
+		c->kept_kib -= rec->kib;
+	}
 	*rec = (struct rec){ .off = x->off, .fin_off = x->fin_off, .time = x->time, .size = x->size,
 			     .fin_len = x->fin_len, .status = x->status, .kib = x->kib };
 	c->kept_runs++;
@@ -205,6 +243,8 @@ static void apply(struct reader *rd, const struct idx *x, const char *a, const c
 		gone(c, a);
 		break;
 	case IDX_FORGOT:
+		if (x->number && x->number <= c->nruns + NUMBERS_MAX)
+			context_new_rec(c, x->number);
 		forgot(c, x->number);
 		break;
 	case IDX_KERNEL:
@@ -328,14 +368,14 @@ static void on_finished(struct reader *rd, const struct json *j, off_t off, size
 	struct idx x = { .kind = IDX_RUN, .status = status_named(json_str(j, "status")), .fin_off = off,
 			 .fin_len = len, .off = int_at(record, 0), .size = int_at(record, 1),
 			 .time = get_int(j, "mtime"),
-			 .kib = get_int(json_obj(j, "usage"), "bytes_out") >> 10 };
+			 .kib = get_int(json_obj(j, "usage"), "disk_bytes") >> 10 };
 
 	if (!p || !x.size)
 		return;
 	x.number = p->number;
 	if (!complete(rd->c, &x))
 		return; /* what it names is not there: it is lost */
-	p->finished = true;
+	p->finished = rd->news = true;
 	ended(rd->c, &x, p->cell);
 }
 
@@ -353,6 +393,7 @@ static void on_cell(struct reader *rd, const struct json *j, off_t off)
 	}
 	if ((uint64_t)off < rd->end) /* the index knew */
 		return;
+	rd->news = true;
 	if (to)
 		moved(rd->c, from, to);
 	else
@@ -363,9 +404,10 @@ static void on_removed(struct reader *rd, const struct json *j, off_t off)
 {
 	uint64_t number = get_int(j, "run");
 
-	(void)off;
 	if (number && number <= rd->c->nruns + NUMBERS_MAX)
 		context_new_rec(rd->c, number); /* it is not given again */
+	if ((uint64_t)off >= rd->end)
+		rd->news = true;
 	forgot(rd->c, number);
 }
 
@@ -489,21 +531,18 @@ int index_load(struct context *c)
 	buf_free(&b);
 	err = read_journal(&rd, rd.from);
 	read_last_seq(c);
-	for (size_t i = 0; i < rd.n; i++)
-		if (!rd.v[i].finished)
-			revive(c, &rd.v[i]);
 	for (size_t i = 0; i < rd.n; i++) {
 		struct pending *p = &rd.v[i];
-		if (p->finished) {
-			struct rec *rec = context_rec(c, p->number);
-			struct run done = { .number = p->number, .cell = cell_at(c, rec->cell) };
-			index_run(c, &done, rec);
+		if (p->finished)
 			extents_free(&p->events);
-		}
+		else
+			revive(c, p);
 		free(p->name);
 		free(p->cell);
 		free(p->lang);
 	}
+	if (rd.news && !err)
+		err = rewrite(c);
 	free(rd.v);
 	end_revived(c);
 	return err;

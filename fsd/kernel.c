@@ -363,17 +363,23 @@ static void send_init(struct kernel *k)
 	send_line(k, &b);
 }
 
-/* Tells what changed in config/env and config/cwd since the kernel was told last. */
-static void send_set(struct kernel *k)
+/* Tells what changed in config/env and config/cwd since the kernel was told last. Returns 0, or -errno of a
+ * cwd that cannot be entered: then nothing was told. */
+static int send_set(struct kernel *k)
 {
 	struct context *c = k->ctx;
 	auto_buf struct buf env = { 0 }, b = { 0 }, set = { 0 };
 	auto_free char *cwd = kernel_path(c, c->conf.v[C_CWD].text);
 	bool same_cwd = !strcmp(cwd, k->cwd.s);
+	struct stat st;
 
 	read_env(c, &env, NULL, NULL);
 	if (!strcmp(env.s, k->env.s) && same_cwd)
-		return;
+		return 0;
+	if (!same_cwd && stat(cwd, &st) < 0)
+		return -errno;
+	if (!same_cwd && !S_ISDIR(st.st_mode))
+		return -ENOTDIR;
 	auto_json struct json *was = json_parse(k->env.s, k->env.n, NULL);
 	auto_json struct json *is = json_parse(env.s, env.n, NULL);
 	for (void *it = json_iter(was); it; it = json_iter_next(was, it)) {
@@ -398,6 +404,7 @@ static void send_set(struct kernel *k)
 	buf_reset(&k->env);
 	buf_add(&k->env, env.s, env.n);
 	send_line(k, &b);
+	return 0;
 }
 
 /* Writes the cell, its option lines blank, where the driver reads it. Returns 0 or -errno. */
@@ -479,7 +486,14 @@ static void exec_run(struct kernel *k)
 	struct run *r = k->run;
 	int err;
 
-	send_set(k);
+	err = send_set(k);
+	if (err) {
+		auto_free char *why = xasprintf("config/cwd: %s: %s", k->ctx->conf.v[C_CWD].text, strerror(-err));
+		run_error(r, "DirectoryError", why);
+		end_run(k, ST_ERROR, why);
+		context_schedule(k->ctx);
+		return;
+	}
 	for (int i = 0; i < 2; i++) { /* what the kernel printed before is told, then it is this run's */
 		flow_end(&k->late[i]);
 		flow_free(&k->late[i]);

@@ -44,8 +44,8 @@ struct daemon {
 
 /* Options of mount(8) and fstab(5) that mean nothing here, or are in force anyway. */
 static const char *const ignored[] = {
-	"rw", "nofail", "user", "users", "owner", "group", "auto", "noauto", "defaults", "_netdev", "dev",
-	"nodev", "suid", "nosuid", "exec", "noexec", "atime", "noatime", "diratime", "nodiratime",
+	"rw", "nofail", "user", "users", "nouser", "owner", "group", "auto", "noauto", "defaults", "_netdev", "dev",
+	"suid", "exec", "atime", "diratime", "nodiratime",
 	"relatime", "norelatime", "strictatime", "sync", "async", "fsname", "subtype", "comment",
 };
 
@@ -55,6 +55,16 @@ static bool is_ignored(const char *key)
 		return true;
 	for (size_t i = 0; i < ARRAY_SIZE(ignored); i++)
 		if (!strcmp(key, ignored[i]))
+			return true;
+	return false;
+}
+
+static bool is_mount_flag(const char *key)
+{
+	static const char *const flags[] = { "nodev", "nosuid", "noexec", "noatime" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(flags); i++)
+		if (!strcmp(key, flags[i]))
 			return true;
 	return false;
 }
@@ -88,6 +98,10 @@ static void set_option(struct options *o, char *item)
 			die("option box: %s: %s", value, strerror(errno));
 	} else if (!strcmp(item, "allow_other")) {
 		die("option allow_other: not in this version: kernels run unconfined as the user who mounted");
+	} else if (is_mount_flag(item)) {
+		if (!strstr(o->mount_flags, item))
+			snprintf(o->mount_flags + strlen(o->mount_flags),
+				 sizeof(o->mount_flags) - strlen(o->mount_flags), ",%s", item);
 	} else if (!is_ignored(item)) {
 		die("unknown option: %s (cellfs --help lists them)", item);
 	}
@@ -145,8 +159,10 @@ static void parse_args(struct options *o, int argc, char **argv)
 		} else if (!strcmp(a, "-f")) {
 			o->foreground = true;
 		} else if (!strncmp(a, "-o", 2)) {
-			if (!a[2] && i + 1 == argc)
-				die("-o needs options");
+			if (!a[2] && i + 1 == argc) {
+				fprintf(stderr, "cellfs: -o needs options\n%s", usage);
+				exit(2);
+			}
 			set_options(o, a[2] ? a + 2 : argv[++i]);
 		} else if (a[0] == '-' && a[1]) {
 			fprintf(stderr, "cellfs: unknown option: %s\n%s", a, usage);
@@ -362,9 +378,10 @@ static void stop(struct daemon *d)
 	d->stopping = true;
 	notify("STOPPING=1\n");
 	log_line(&d->world.log, "stopping");
-	world_stop(&d->world);
+	/* First: what the runs become now is not what their readers waited for. */
 	if (d->fs)
 		fs_answer_all(d->fs);
+	world_stop(&d->world);
 	timer_set(d->world.loop, &d->patience, STOP_US, on_patience, d);
 }
 

@@ -344,6 +344,16 @@ static void write_error_event(struct run *r)
 	event_end(r->ctx, &b, r);
 }
 
+/* What STATE_DIR keeps of R. */
+static int64_t disk_bytes(const struct run *r)
+{
+	int64_t n = r->flow[0].x.total + r->flow[1].x.total + r->code.len;
+
+	for (size_t i = 0; i < r->nfiles; i++)
+		n += r->files[i].at.len;
+	return n;
+}
+
 static int write_finished(struct run *r, off_t off, size_t size, off_t *fin_off, uint32_t *fin_len)
 {
 	auto_buf struct buf b = { 0 };
@@ -411,7 +421,7 @@ static int commit(struct run *r, off_t off, size_t size)
 
 	rec->status = r->status;
 	rec->time = r->file_time;
-	rec->kib = (r->flow[0].x.total + r->flow[1].x.total + r->code.len) >> 10;
+	rec->kib = disk_bytes(r) >> 10;
 	rec->cell = r->cell ? cell_index(r->ctx, r->cell) : 0;
 	if (err)
 		return err;
@@ -898,7 +908,7 @@ static void fill_item(struct run *r, size_t item, const struct json *ev, int spo
 	drop_files(r, item);
 	for (void *it = json_iter(data); it; it = json_iter_next(data, it)) {
 		const char *mime = json_iter_key(it);
-		int err = n++ >= MIME_MAX || r->next_slot > SLOTS_MAX ? -E2BIG : !mime_ok(mime) ? -EINVAL :
+		int err = n++ >= MIME_MAX || (type_of_mime(mime) < 0 && r->next_slot > SLOTS_MAX) ? -E2BIG : !mime_ok(mime) ? -EINVAL :
 			  take_format(r, item, mime, json_iter_value(it), spool);
 		if (err)
 			notice(r->ctx, r, "the format %.100s of %s %u is left out: %s", mime,
@@ -944,6 +954,13 @@ static void tell_item(struct run *r, size_t item, bool update)
 	event_end(r->ctx, &b, r);
 }
 
+/* What was printed before an event stands before it. */
+static void tell_streams(struct run *r)
+{
+	flow_tell(&r->flow[0]);
+	flow_tell(&r->flow[1]);
+}
+
 static void clear_now(struct run *r)
 {
 	r->clear_wait = false;
@@ -971,6 +988,7 @@ int run_display(struct run *r, const struct json *ev, int spool, char why[160])
 		snprintf(why, 160, "a display event needs kind and data");
 		return -EINVAL;
 	}
+	tell_streams(r);
 	if (r->clear_wait && !result)
 		clear_now(r);
 	for (size_t i = 0; update && id && i < r->nitems; i++) {
@@ -1006,6 +1024,7 @@ int run_clear(struct run *r, const struct json *ev)
 	auto_buf struct buf b = { 0 };
 	bool wait = json_bool(ev, "wait");
 
+	tell_streams(r);
 	if (wait)
 		r->clear_wait = true;
 	else
@@ -1144,9 +1163,10 @@ void run_json_usage(const struct run *r, struct buf *b)
 {
 	buf_printf(b,
 		   "{\"cpu_ms\":%.3f,\"wall_ms\":%.3f,\"max_rss_bytes\":%lld,\"bytes_in\":%lld,"
-		   "\"bytes_out\":%lld}",
+		   "\"bytes_out\":%lld,\"disk_bytes\":%lld}",
 		   r->cpu_us / 1e3, r->started_at ? r->duration_us / 1e3 : 0.0, (long long)r->max_rss,
-		   (long long)r->code.len, (long long)(r->flow[0].total + r->flow[1].total));
+		   (long long)r->code.len, (long long)(r->flow[0].total + r->flow[1].total),
+		   (long long)disk_bytes(r));
 }
 
 /* ---- the record ---- */

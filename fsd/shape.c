@@ -101,7 +101,7 @@ static off_t largest_copy(struct handles *set, uint64_t ino, off_t size)
 {
 	list_for(it, &set->all) {
 		struct handle *h = container_of(it, struct handle, link);
-		if (h->ino == ino && h->shape == S_TEXT)
+		if (h->ino == ino && (h->shape == S_TEXT || h->shape == S_PROMISE))
 			size = MAX(size, (off_t)h->text.n);
 	}
 	return size;
@@ -168,7 +168,13 @@ int shape_getattr(struct handles *set, const struct node *n, bool expired, struc
 		  double *timeout, struct wait *w)
 {
 	int err = n->row->shape == S_PROMISE ? wait_ready(n, expired, false, w) : 0;
+	off_t copy = err == LATER && n->row->at_limit ? largest_copy(set, n->ino, 0) : 0;
 
+	if (copy) { /* who has it open was told what there is, and asks for the size of that */
+		fill(n, st, copy);
+		*timeout = 0;
+		return 0;
+	}
 	return err ? err : shape_attr(set, n, st, timeout);
 }
 
@@ -447,7 +453,7 @@ int shape_read(struct handle *h, size_t size, off_t off, bool expired, struct re
 	case S_TEXT:
 	case S_CTL:
 	case S_VALUE:
-		return read_text(h, gone ? NULL : &n, size, off, r);
+		return gone ? gone : read_text(h, &n, size, off, r);
 	case S_BODY:
 		buf_reset(&h->text);
 		buf_grow(&h->text, size);
@@ -503,7 +509,11 @@ static int write_body(struct handle *h, const char *p, size_t n, off_t off)
 {
 	int err = body_write(h->body, &h->writer, off + n);
 
-	return err ? err : pwrite_all(h->fd, p, n, off);
+	if (!err)
+		err = pwrite_all(h->fd, p, n, off);
+	if (err)
+		body_refused(h->body, err);
+	return err;
 }
 
 int shape_write(struct handle *h, const char *p, size_t size, off_t off)

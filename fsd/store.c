@@ -72,25 +72,19 @@ void store_init(struct store *s, struct stores *all, int root, const char *dir)
 		s->fd[i] = -1;
 }
 
-/* LOG grew. Two sizes of it are at least 1 ms apart, which the file system's own times need not be. */
+/* LOG grew, or has other bytes. Two texts of it are at least 1 ms apart, which the file system's own times need not be. */
 static void grew(struct store *s, enum store_log log)
 {
-	s->time[log] = MAX(wall_us(), s->time[log] + 1000);
 	s->unsynced |= 1u << log;
-}
-
-static void save_times(struct store *s)
-{
-	for (int i = 0; i < L_COUNT; i++) {
-		const struct timespec t = us_to_ts(s->time[i]);
-		if (s->fd[i] >= 0 && s->time[i])
-			futimens(s->fd[i], (struct timespec[]){ t, t });
-	}
+	if (log == L_RES || log == L_IDX)
+		return;
+	s->time[log] = MAX(wall_us(), s->time[log] + 1000);
+	const struct timespec t = us_to_ts(s->time[log]);
+	futimens(s->fd[log], (struct timespec[]){ t, t });
 }
 
 void store_close(struct store *s)
 {
-	save_times(s);
 	for (int i = 0; i < L_COUNT; i++)
 		drop_fd(&s->fd[i]);
 	drop_fd(&s->dirty_fd);
@@ -176,6 +170,19 @@ int store_cut(struct store *s, enum store_log log, off_t end)
 	if (ftruncate(fd, end) < 0)
 		return -errno;
 	s->end[log] = end;
+	return 0;
+}
+
+int store_replace(struct store *s, enum store_log log, const void *p, size_t n)
+{
+	auto_free char *path = xasprintf("%s/%s", s->dir, names[log]);
+	int err = write_file(s->root, path, p, n, 0600);
+
+	if (err)
+		return err;
+	drop_fd(&s->fd[log]);
+	s->end[log] = n;
+	s->unsynced |= 1u << log;
 	return 0;
 }
 
@@ -299,8 +306,9 @@ int store_overwrite(struct store *s, enum store_log log, off_t off, const void *
 
 	if (fd < 0)
 		return fd;
-	s->unsynced |= 1u << log;
-	return pwrite_all(fd, p, n, off);
+	int err = pwrite_all(fd, p, n, off);
+	grew(s, log);
+	return err;
 }
 
 void store_punch(struct store *s, enum store_log log, off_t off, off_t len)
@@ -310,12 +318,11 @@ void store_punch(struct store *s, enum store_log log, off_t off, off_t len)
 
 	if (fd < 0 || len <= 0)
 		return;
-	s->unsynced |= 1u << log;
-	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len) == 0)
-		return;
-	for (off_t done = 0; done < len; done += sizeof(zero))
+	int err = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len);
+	for (off_t done = 0; err && done < len; done += sizeof(zero))
 		if (pwrite_all(fd, zero, MIN(len - done, (off_t)sizeof(zero)), off + done))
-			return;
+			break;
+	grew(s, log);
 }
 
 /* What a sync in the worker carries: its own fds, because ours may be closed meanwhile. */

@@ -83,6 +83,8 @@ int store_read(struct store *s, enum store_log log, off_t off, size_t len, struc
 int store_overwrite(struct store *s, enum store_log log, off_t off, const void *p, size_t n);
 /* Gives the bytes back to the disk; they read as NUL. */
 void store_punch(struct store *s, enum store_log log, off_t off, off_t len);
+/* Replaces all of LOG, at once or not at all. */
+int store_replace(struct store *s, enum store_log log, const void *p, size_t n);
 /* Cuts LOG to END. */
 int store_cut(struct store *s, enum store_log log, off_t end);
 

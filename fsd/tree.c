@@ -294,12 +294,14 @@ static int view_file(const struct node *n, struct content *c)
 
 static void print_latest(const struct node *n, struct buf *b)
 {
-	buf_str(b, n->ctx->latest && n->ctx->latest->name ? n->ctx->latest->name : "");
+	struct cell *latest = cell_latest(n->ctx);
+
+	buf_str(b, latest ? latest->name : "");
 }
 
 static int ready_latest(const struct node *n)
 {
-	return n->ctx->latest && n->ctx->latest->name ? 0 : -ENOENT;
+	return cell_latest(n->ctx) ? 0 : -ENOENT;
 }
 
 static int ready_cells(const struct node *n)
@@ -371,6 +373,35 @@ static int64_t time_created(const struct node *n)
 	return n->ctx->created;
 }
 
+/* Directories of the user's files have the time of the real ones. */
+static int64_t time_dir(const struct node *n)
+{
+	auto_free char *path = context_path(n->ctx, body_dir_name(node_body_dir(n)));
+	struct stat st;
+
+	return fstatat(n->world->contexts_dir, path, &st, 0) ? n->ctx->created : stat_time(&st);
+}
+
+static int64_t time_contexts(const struct node *n)
+{
+	struct stat st;
+
+	return fstat(n->world->names_dir, &st) ? n->world->born : stat_time(&st);
+}
+
+static int64_t time_names(const struct node *n)
+{
+	return n->ctx->listed;
+}
+
+static int64_t time_newest(const struct node *n)
+{
+	const struct rec *rec = context_rec(n->ctx, n->cell->newest);
+	const struct run *r = rec && rec->status == ST_NONE ? context_run(n->ctx, n->cell->newest) : NULL;
+
+	return r ? r->file_time : rec ? rec->time : n->ctx->listed;
+}
+
 static int64_t time_log(const struct node *n)
 {
 	return n->ctx->store.time[n->row->log];
@@ -394,16 +425,18 @@ const struct row tree[N_KINDS] = {
 	[N_LANGUAGES] = TEXT("languages", N_ROOT, O_WORLD, print_languages, .time = time_languages),
 	[N_STATUS] = TEXT("status", N_ROOT, O_WORLD, print_status),
 	[N_LOG] = { .name = "log", .parent = N_ROOT, .shape = S_LINES, .mode = 0444, .of = O_WORLD },
-	[N_CONTEXTS] = DIR_ROW("contexts", N_ROOT, O_WORLD, .lookup = find_context, .list = list_contexts),
+	[N_CONTEXTS] = DIR_ROW("contexts", N_ROOT, O_WORLD, .lookup = find_context, .list = list_contexts,
+			       .time = time_contexts),
 
 	[N_CTX] = DIR_ROW(NULL, N_NONE, O_CONTEXT, .dir = B_CONTEXT + 1, .lookup = find_body,
-			  .list = list_bodies),
+			  .list = list_bodies, .time = time_dir),
 	[N_CELLS] = DIR_ROW("cells", N_CTX, O_CONTEXT, .dir = B_CELLS + 1, .lookup = find_body,
-			    .list = list_bodies, .ready = ready_cells),
-	[N_RESULTS] = DIR_ROW("results", N_CTX, O_CONTEXT, .lookup = find_result, .list = list_results),
+			    .list = list_bodies, .ready = ready_cells, .time = time_dir),
+	[N_RESULTS] = DIR_ROW("results", N_CTX, O_CONTEXT, .lookup = find_result, .list = list_results,
+			      .time = time_names),
 	[N_LATEST] = { .name = "latest", .parent = N_RESULTS, .shape = S_LINK, .mode = 0777, .of = O_CONTEXT,
-		       .print = print_latest, .ready = ready_latest },
-	[N_HISTORY] = DIR_ROW("history", N_CTX, O_CONTEXT, .lookup = find_run),
+		       .print = print_latest, .ready = ready_latest, .time = time_names },
+	[N_HISTORY] = DIR_ROW("history", N_CTX, O_CONTEXT, .lookup = find_run, .time = time_names),
 	[N_CTX_OUT] = STREAM("stdout", N_CTX, O_CONTEXT, S_LOG, L_OUT, .mime = "text/plain", .time = time_log),
 	[N_CTX_ERR] = STREAM("stderr", N_CTX, O_CONTEXT, S_LOG, L_ERR, .mime = "text/plain", .time = time_log),
 	[N_CTX_EVENTS] = STREAM("events.jsonl", N_CTX, O_CONTEXT, S_LOG, L_JOURNAL, .time = time_log),
@@ -413,12 +446,13 @@ const struct row tree[N_KINDS] = {
 	[N_WORKSPACE] = { .name = "workspace", .parent = N_CTX, .shape = S_MIRROR, .mode = 0755,
 			  .of = O_CONTEXT },
 	[N_CONFIG] = DIR_ROW("config", N_CTX, O_CONTEXT, .dir = B_CONFIG + 1, .lookup = find_setting,
-			     .list = list_config),
+			     .list = list_config, .time = time_dir),
 	[N_SETTING] = VALUE(B_CONFIG),
-	[N_ENV] = DIR_ROW("env", N_CONFIG, O_CONTEXT, .dir = B_ENV + 1, .lookup = find_env, .list = list_bodies),
+	[N_ENV] = DIR_ROW("env", N_CONFIG, O_CONTEXT, .dir = B_ENV + 1, .lookup = find_env, .list = list_bodies,
+			  .time = time_dir),
 	[N_ENV_VAR] = VALUE(B_ENV),
 	[N_KERNELS] = DIR_ROW("kernel", N_CONFIG, O_CONTEXT, .dir = B_KERNEL + 1, .lookup = find_kernel,
-			      .list = list_bodies),
+			      .list = list_bodies, .time = time_dir),
 	[N_KERNEL_EXT] = VALUE(B_KERNEL),
 	[N_CTL] = { .name = "ctl", .parent = N_CTX, .shape = S_CTL, .mode = 0644, .of = O_CONTEXT,
 		    .print = print_ctl, .time = time_created },
@@ -427,7 +461,8 @@ const struct row tree[N_KINDS] = {
 	[N_CTX_JSON] = TEXT("context.json", N_CTX, O_CONTEXT, page_context, .mime = "application/json"),
 
 	[N_BODY] = { .shape = S_BODY, .mode = 0644, .of = O_BODY },
-	[N_RESULT] = DIR_ROW(NULL, N_NONE, O_CELL, .lookup = find_in_newest, .list = list_newest),
+	[N_RESULT] = DIR_ROW(NULL, N_NONE, O_CELL, .lookup = find_in_newest, .list = list_newest,
+			     .time = time_newest),
 	[N_DRAFT] = DIR_ROW(NULL, N_NONE, O_BODY),
 	[N_DRAFT_STATUS] = TEXT("status", N_DRAFT, O_BODY, page_draft),
 
@@ -552,7 +587,7 @@ const char *node_mime(const struct node *n)
 
 	if (n->kind == N_RUN_FILE)
 		return run_file(n->run, n->slot, &f) ? NULL : f->mime;
-	return n->row->mime;
+	return n->row->mime ? n->row->mime : n->run && n->row->shape != S_DIR ? "text/plain" : NULL;
 }
 
 struct waitq *node_change(const struct node *n)

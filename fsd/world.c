@@ -173,6 +173,7 @@ void world_remove(struct world *w, struct context *c)
 	snprintf(uuid, sizeof(uuid), "%s", c->uuid);
 	context_load(c);
 	c->scheduling = true;
+	context_abandon(c);
 	context_stop(c, "removed", true);
 	unlinkat(w->names_dir, c->name, 0);
 	if (renameat(w->contexts_dir, c->uuid, w->state, to) < 0)

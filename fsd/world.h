@@ -47,6 +47,7 @@ struct options {
 	int64_t queue;      /* most runs that wait in one context */
 	bool sync_always;
 	bool foreground;
+	char mount_flags[64];       /* of mount(8)'s options those that libfuse takes, each after a comma */
 };
 
 struct world {

@@ -113,7 +113,7 @@ __cellfs_done() {
         [[ $command != return* ]] || command=
     fi
     case $status in
-        interrupted) __cellfs_error Interrupted SIGINT "$line" ;;
+        interrupted) __cellfs_error interrupted SIGINT "$line" ;;
         error)
             # 1 is what a syntax error in an array's value has.
             if { ((code == 2)) || ((code == 1)) && [[ -z $command ]]; } && __cellfs_syntax; then

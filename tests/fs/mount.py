@@ -280,9 +280,12 @@ def let_go(ctx):
 
 
 def hold(ctx, cell="hold.sh", code=HOLD):
-    """Starts a cell that runs until let_go(). Returns its results, once it runs."""
+    """Starts a cell that runs until let_go(). Returns its results, once it runs (and has said so, if it is HOLD)."""
     results = run(ctx, cell, code)
     running(results)
+    if code == HOLD:
+        with fd_of(results / "stdout.follow") as fd:
+            read_until(fd, b"begun\n")
     return results
 
 
@@ -405,20 +408,38 @@ def session(sid):
                 yield stat.parent
 
 
-def is_parked(p):
-    """A thread of P (or of a process of its session) waits for the answer to a request."""
+def waiting(p):
+    """The threads of P's session that wait in a request to the mount now, and how often each has slept so far."""
+    found = {}
     for proc in session(p.pid):
-        for wchan in proc.glob("task/*/wchan"):
+        for task in proc.glob("task/*"):
             with contextlib.suppress(OSError):
-                if "request_wait_answer" in wchan.read_text():
-                    return True
-    return False
+                if "request_wait_answer" in (task / "wchan").read_text():
+                    found[task.name] = re.search(r"^voluntary_ctxt_switches:\s*(\d+)", (task / "status").read_text(), re.M)[1]
+    return found
 
 
-def parked(*children, seconds=PATIENCE):
-    """Returns when each of these processes of spawn() waits for an answer of the mount, or has ended."""
-    for p in children:
-        until(lambda p=p: p.poll() is not None or is_parked(p), seconds, "nothing waits in the mount")
+def parked(*children, threads=1, seconds=PATIENCE):
+    """Returns when each of these processes of spawn() has so many threads in a request that stays without an answer, or
+    has ended."""
+    stop = time.monotonic() + seconds
+    left = list(children)
+    before = {}
+    while left := [p for p in left if p.poll() is None]:
+        now = {p.pid: waiting(p) for p in left}
+        for p in list(left):
+            if len(now[p.pid].items() & before.get(p.pid, {}).items()) >= threads:
+                left.remove(p)
+        before = now
+        assert time.monotonic() < stop, f"nothing waits in the mount within {seconds} s: {[p.args for p in left]}"
+        time.sleep(0.02)
+
+
+def is_parked(p):
+    """P waits for an answer of the mount, and goes on doing so."""
+    first = waiting(p)
+    time.sleep(0.02)
+    return bool(first.items() & waiting(p).items())
 
 
 def until(condition, seconds=PATIENCE, why="it did not become true"):

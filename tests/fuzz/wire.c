@@ -52,6 +52,7 @@ static struct kernel *fake_kernel(struct context *c, bool busy, int events)
 	k->run = r;
 	k->exit_code = k->exit_signal = -1;
 	k->generation = 1;
+	k->box = getpid(); /* nobody to wait for: 0 would be any child of libFuzzer's */
 	buf_str(&k->env, "{}");
 	buf_str(&k->cwd, "/");
 	close(open_dir("spool/fake"));

@@ -82,7 +82,7 @@ BASH = {
         "wait": "sleep 100 & wait",
         "native": "while read -r x; do :; done < <(exec yes)",
     },
-    "interrupt_name": "Interrupted",
+    "interrupt_name": "interrupted",
     # A signal just before Bash forks waits for that child's end.
     "needs_a_second": {"sleep", "subprocess", "pipeline", "function", "wait"},
     "deaf": "trap '' INT",

@@ -8,6 +8,12 @@
 #ifndef CELLFS_TEST_DOMAIN_H
 #define CELLFS_TEST_DOMAIN_H
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
 #include "context.h"
 #include "kernel.h"
 #include "spawn.h"
@@ -328,8 +334,21 @@ static inline void domain_tell(struct domain *d, struct buf *b)
 					   cell_at(c, i)->name);
 	}
 	buf_printf(b, "latest %s, runs %llu, kept %llu, %llu KiB\n",
-		   c->latest && c->latest->name ? c->latest->name : "-", (unsigned long long)c->nruns,
+		   cell_latest(c) ? cell_latest(c)->name : "-", (unsigned long long)c->nruns,
 		   (unsigned long long)c->kept_runs, (unsigned long long)c->kept_kib);
+}
+
+/* Fails with the first line that differs: the whole is long. */
+static inline void assert_same(const char *now, const char *before)
+{
+	for (int line = 1; *now || *before; line++) {
+		size_t n = strcspn(now, "\n"), was = strcspn(before, "\n");
+
+		if (n != was || memcmp(now, before, n))
+			fail_msg("line %d was\n%.*s\nand is\n%.*s", line, (int)was, before, (int)n, now);
+		now += n + !!now[n];
+		before += was + !!before[was];
+	}
 }
 
 static inline char *domain_path(struct domain *d, const char *file)

@@ -80,6 +80,27 @@ static void timers_come_in_order_whatever_was_stopped(void **state)
 	assert_int_equal(fired, TIMERS / 2);
 }
 
+/* The last of the heap takes the place of the one that is stopped, in another branch: it has to go up. */
+static void stopping_keeps_the_heap_in_order(void **state)
+{
+	static const int ms[] = { 1, 2, 100, 3, 4, 101, 102, 5 };
+	const int late = 8;
+
+	last_due = 0;
+	fired = TIMERS / 2 - 5;
+	for (size_t i = 0; i < ARRAY_SIZE(ms); i++)
+		timer_set(l, &timers[i], ms[i] * 1000, on_timer, &timers[i]);
+	timer_stop(l, &timers[5]);
+	for (int i = late; i < 2 * late; i++) /* others are the last then */
+		timer_set(l, &timers[i], 110000, on_timer, &timers[i]);
+	int64_t start = mono_us();
+	loop_run(l, nothing, NULL);
+	assert_int_equal(timers[7].slot, 0); /* the fifth to come was the one of 5 ms */
+	assert_true(mono_us() - start < 100000);
+	for (int i = 0; i < 2 * late; i++)
+		timer_stop(l, &timers[i]);
+}
+
 static struct timer other;
 
 static void stop_other(void *arg)
@@ -266,6 +287,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(timers_come_in_order_whatever_was_stopped),
+		TEST(stopping_keeps_the_heap_in_order),
 		TEST(a_timer_can_stop_one_that_is_due_too),
 		TEST(a_watch_that_was_removed_is_not_called_in_the_same_batch),
 		TEST(a_watch_comes_as_long_as_it_is_not_read),

@@ -103,7 +103,7 @@ static void reads_past_the_end_are_errors(void **state)
 static void a_write_that_fails_leaves_the_log_as_it_was(void **state)
 {
 	struct rlimit was, small;
-	struct stat st;
+	struct stat st, after_append;
 	off_t off = 77;
 	int p[2], from;
 
@@ -117,10 +117,12 @@ static void a_write_that_fails_leaves_the_log_as_it_was(void **state)
 	small = (struct rlimit){ 8, was.rlim_max };
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
 	int append = store_append(&s, L_JOURNAL, "too long\n", 9, &off, true);
+	assert_int_equal(fstat(store_fd(&s, L_JOURNAL), &after_append), 0);
 	int copy = store_copy(&s, L_JOURNAL, from, 10, &off);
 	setrlimit(RLIMIT_FSIZE, &was);
 
 	assert_int_equal(append, -EFBIG);
+	assert_int_equal(after_append.st_size, 5);
 	assert_int_equal(copy, -EFBIG);
 	assert_int_equal(off, 77);
 	assert_int_equal(rooms, 0); /* the reserve is for a full disk only */

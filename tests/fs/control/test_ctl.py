@@ -294,6 +294,39 @@ def test_a_write_returns_when_the_verb_is_in_force(ctx):
         assert done(r) == "ok" and read(r / "stdout") == "gone\n"
 
 
+# ---- while the kernel starts -----------------------------------------------------------------------
+
+AT_START = {
+    "cancel": lambda ctx: ctl(ctx, "cancel a.py"),
+    "stop": lambda ctx: ctl(ctx, "stop"),
+    "restart": lambda ctx: ctl(ctx, "restart"),
+    "restart python": lambda ctx: ctl(ctx, "restart python"),
+    "rm": lambda ctx: os.unlink(ctx / "cells" / "a.py"),
+}
+
+
+@pytest.mark.parametrize("verb", AT_START)
+def test_a_run_whose_kernel_is_still_starting_is_cancelled(ctx, verb):
+    run(ctx, "a.py", "open('ran', 'w')\n")
+    with fails(errno.ESRCH):
+        ctl(ctx, "interrupt")  # nothing runs yet
+    AT_START[verb](ctx)
+    assert done(ctx / "history" / "1") == "cancelled"
+    r = run(ctx, "b.py", "import os\nos.path.exists('ran')\n")
+    assert done(r) == "ok" and read(r / "result.txt") == "False\n"
+    assert read(r / "stderr") == ""  # no state was lost
+    assert read(ctx / "status") == "idle\n"
+
+
+def test_remove_while_the_kernel_starts(m):
+    for i in range(5):
+        ctx = m.context(f"starting-{i}")
+        run(ctx, "a.py", "1\n")
+        ctl(ctx, "remove")
+        assert not ctx.exists()
+    assert done(m.run("a.sh", "true\n")) == "ok"
+
+
 # ---- stop, clear ---------------------------------------------------------------------------------
 
 

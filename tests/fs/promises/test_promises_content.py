@@ -112,8 +112,8 @@ def test_a_name_of_a_result_that_did_not_come_is_enoent_after_the_end(ctx):
         os.stat(results / "display-1.txt")
 
 
-TEXTS = {"int": ("6*7", "42\n", None), "string": ("'a\"b'", 'a"b\n', "'a\"b'\n"), "newline": ("'a\\n'", "a\n", "'a\\\\n'\n"),
-         "lines": ("'a\\nb'", "a\nb\n", "'a\\\\nb'\n"), "empty": ("''", "\n", "''\n"), "list": ("[1, 'x']", "[1, 'x']\n", None),
+TEXTS = {"int": ("6*7", "42\n", None), "string": ("'a\"b'", 'a"b\n', "'a\"b'\n"), "newline": ("'a\\n'", "a\n", "'a\\n'\n"),
+         "lines": ("'a\\nb'", "a\nb\n", "'a\\nb'\n"), "empty": ("''", "\n", "''\n"), "list": ("[1, 'x']", "[1, 'x']\n", None),
          "unicode": ("'grün 漢'", "grün 漢\n", "'grün 漢'\n")}  # fmt: skip
 
 
@@ -186,7 +186,7 @@ def test_status_words(ctx):
     with fails(errno.ENOENT):
         read(queued / "exit_code")
     assert json.loads(read(queued / "error.json"))["name"] == "cancelled"
-    assert json.loads(read(results / "error.json"))["name"] in ("interrupted", "ExitStatus", "KeyboardInterrupt")
+    assert json.loads(read(results / "error.json"))["name"] == "interrupted"
 
 
 # ---- the record and the events
@@ -197,7 +197,8 @@ def test_execution_json_has_every_key_in_order(ctx):
     assert done(results) == "ok"
     r = record(results)
     assert list(r) == RECORD
-    assert (r["id"], r["cell"], r["context"], r["language"]) == (1, "a.py", ctx.name, "python")
+    uuid = json.loads(read(ctx / "context.json"))["uuid"]  # a name can change, a record not
+    assert (r["id"], r["cell"], r["context"], r["language"]) == (1, "a.py", uuid, "python")
     assert r["code"] == read(ctx / "cells/a.py")
     assert (r["status"], r["execution_count"], r["generation"], r["state_preserved"]) == ("ok", 1, 1, True)
     assert r["logs"] == {"stdout": "out\n", "stderr": "err\n"}

@@ -380,3 +380,21 @@ def test_a_log_that_is_followed_by_name_after_a_run_that_prints_nothing(ctx):
     running(running_later)
     let_go(ctx)
     assert read(running_later / "stdout.follow") == "begun\nended\n"
+
+
+@pytest.mark.parametrize("name", ["results/hold.sh/status", "status", "stdout.follow", "results/hold.sh/stdout.follow", "stdout"])
+def test_removal_of_the_context_wakes_who_polls(ctx, name):
+    """And the read says ESTALE, or the end of file for a stream."""
+    hold(ctx)
+    with fd_of(ctx / name) as fd:
+        if name == "stdout.follow":
+            assert not readable(fd, 0)
+        else:
+            os.read(fd, 100)
+        write(ctx / "ctl", "remove\n")
+        assert readable(fd, 10)
+        try:
+            text = os.read(fd, 100) if "status" not in name else os.pread(fd, 100, 0)
+            assert text == b"" or text.startswith(b"killed")
+        except OSError as e:
+            assert e.errno == errno.ESTALE

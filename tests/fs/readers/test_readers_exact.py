@@ -182,8 +182,9 @@ def listing(m):
     return found
 
 
-def test_times_last_over_an_unmount():
-    """A text that is the same has the same mtime, and another text another one."""
+@pytest.fixture(scope="module")
+def before_and_after():
+    """Two listings of a mount, with an unmount between them."""
     m = Mount()
     try:
         a = m.context("a")
@@ -192,22 +193,37 @@ def test_times_last_over_an_unmount():
         (a / "workspace/file").write_text("x")
         (a / "config/timeout").write_text("90s\n")
         (a / "cells/draft").write_text("x")
-        mtimes = listing(m)
+        first = listing(m)
         m.remount()
-        again = listing(m)
-        assert sorted(mtimes) == sorted(again)
-        wrong = []
-        for name, (mtime, size, data) in mtimes.items():
-            new_mtime, new_size, new_data = again[name]
-            if (data == new_data) != (mtime == new_mtime):
-                wrong.append((name, "same" if data == new_data else "other", mtime, new_mtime))
-        assert not wrong
-        for part in "results/a.sh/stdout", "cells/a.sh", "history/2/result.txt", "events.jsonl", "stdout", "config/timeout":
-            if part != "events.jsonl":
-                assert f"contexts/a/{part}" in mtimes
-        assert not [n for n in wrong if "history" in n[0]]
+        yield first, listing(m), m.path
     finally:
         m.close()
+
+
+@pytest.mark.parametrize("kind", ["files", "directories"])
+def test_times_last_over_an_unmount(before_and_after, kind):
+    """A text (or a list of names) that is the same has the same mtime, and another one another."""
+    first, second, top = before_and_after
+    assert sorted(first) == sorted(second)
+    assert "contexts/a/history/2/result.txt" in first
+    wrong = [
+        f"{name}: the {'same' if data == second[name][2] else 'another'} text, mtime {mtime} and {second[name][0]}"
+        for name, (mtime, _, data) in first.items()
+        if (data == second[name][2]) != (mtime == second[name][0])
+        and os.path.isdir(top / name) == (kind == "directories")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_mtime_of_a_directory_changes_with_its_names(ctx):
+    done(run(ctx, "a.sh", "echo one\n"))
+    for where in "cells", "results", "history":
+        before = os.stat(ctx / where).st_mtime_ns
+        assert done(run(ctx, f"{where}.sh", "echo two\n")) == "ok"
+        assert os.stat(ctx / where).st_mtime_ns > before, where
+    before = os.stat(ctx / "cells").st_mtime_ns
+    os.unlink(ctx / "cells/a.sh")
+    assert os.stat(ctx / "cells").st_mtime_ns > before
 
 
 def test_a_runs_files_have_the_end_of_the_run(ctx):

@@ -100,7 +100,7 @@ READERS = {
     "ls-l": ("set -- $(ls -l $F); echo $5", b"%d\n" % len(TEXT)),
     "follow": ("cat ${F%/*}/stdout.follow", TEXT),
 }
-REFUSALS = {"nonblock", "grep-r", "tar"}  # these may open with O_NONBLOCK, and say so
+REFUSALS = {"nonblock", "grep-r", "gzip"}  # these may open with O_NONBLOCK, and say so
 
 
 class Outcome:
@@ -121,7 +121,7 @@ def outcomes(request, m, tmp_path_factory):
     for name, (command, _) in READERS.items():
         o = out[name] = Outcome()
         (tmp / name).mkdir()
-        o.file = open(tmp / name / "stdout", "w+b")
+        o.file = open(tmp / name / "out", "w+b")
         env = {**os.environ, "F": str(results / "stdout"), "D": str(tmp / name), "E": str(tmp / "text"), "HOME": str(tmp),
                "GIT_CEILING_DIRECTORIES": str(m.dir)}  # fmt: skip
         o.proc = spawn("set -o pipefail; " + command, stdout=o.file, stderr=subprocess.PIPE, env=env)
