@@ -200,6 +200,6 @@ int index_note(struct context *c, uint8_t kind, const char *a, const char *b, ui
  * when the daemon died. Returns 0 or -errno. */
 int index_load(struct context *c);
 /* Kinds of index records. */
-enum { IDX_RUN = 1, IDX_MOVED, IDX_GONE, IDX_FORGOT, IDX_KERNEL };
+enum { IDX_RUN = 1, IDX_MOVED, IDX_GONE, IDX_FORGOT, IDX_KERNEL, IDX_WHOLE };
 
 #endif

@@ -8,9 +8,6 @@
 #include <stdio.h>
 #include <time.h>
 
-/* A number so far beyond the last is none of ours. */
-enum { NUMBERS_MAX = 1000000 };
-
 struct idx {
 	uint32_t check;
 	uint16_t len;       /* of all, names included */
@@ -44,14 +41,13 @@ static uint64_t oldest_live(struct context *c, const struct run *but)
 	return c->store.end[L_JOURNAL];
 }
 
-static void print_record(struct context *c, struct idx *x, const char *a, const char *b, struct buf *out)
+static void print_record(struct idx *x, const char *a, const char *b, struct buf *out)
 {
 	size_t start = out->n;
 
 	x->na = a ? strlen(a) : 0;
 	x->nb = b ? strlen(b) : 0;
 	x->len = sizeof(*x) + x->na + x->nb;
-	x->end = c->store.end[L_JOURNAL];
 	buf_add(out, x, sizeof(*x));
 	buf_add(out, a, x->na);
 	buf_add(out, b, x->nb);
@@ -63,7 +59,8 @@ static int append(struct context *c, struct idx *x, const char *a, const char *b
 {
 	auto_buf struct buf rec = { 0 };
 
-	print_record(c, x, a, b, &rec);
+	x->end = c->store.end[L_JOURNAL];
+	print_record(x, a, b, &rec);
 	return store_append(&c->store, L_IDX, rec.s, rec.n, NULL, true);
 }
 
@@ -81,26 +78,28 @@ int index_run(struct context *c, const struct run *r, const struct rec *rec)
 	return append(c, &x, r->cell && !r->detached ? r->cell->name : NULL, NULL);
 }
 
-/* Writes the whole index anew, from what is known: after a start that learned from the journal. */
+/* Writes the whole index anew, from what is known: after a start that learned from the journal. Only the last
+ * record says how far in the journal that is: without it, the others are worth nothing. */
 static int rewrite(struct context *c)
 {
 	auto_buf struct buf b = { 0 };
-	uint64_t from = oldest_live(c, NULL);
 
 	for (uint64_t n = 1; n <= c->nruns; n++) {
 		const struct rec *rec = &c->recs[n - 1];
 		const struct cell *cell = cell_at(c, rec->cell);
-		struct idx x = run_record(rec, n, from), gone = { .kind = IDX_FORGOT, .number = n, .from = from };
+		struct idx x = run_record(rec, n, 0), gone = { .kind = IDX_FORGOT, .number = n };
 		if (rec->status != ST_NONE)
-			print_record(c, &x, cell ? cell->name : NULL, NULL, &b);
+			print_record(&x, cell ? cell->name : NULL, NULL, &b);
 		else if (!context_run(c, n))
-			print_record(c, &gone, NULL, NULL, &b);
+			print_record(&gone, NULL, NULL, &b);
 	}
 	list_for(it, &c->kernels) {
 		struct kernel *k = container_of(it, struct kernel, link);
-		struct idx x = { .kind = IDX_KERNEL, .number = k->generation, .from = from };
-		print_record(c, &x, k->key, NULL, &b);
+		struct idx x = { .kind = IDX_KERNEL, .number = k->generation };
+		print_record(&x, k->key, NULL, &b);
 	}
+	struct idx whole = { .kind = IDX_WHOLE, .from = oldest_live(c, NULL), .end = c->store.end[L_JOURNAL] };
+	print_record(&whole, NULL, NULL, &b);
 	return store_replace(&c->store, L_IDX, b.s ? b.s : "", b.n);
 }
 
@@ -214,6 +213,12 @@ static void kernel_known(struct context *c, const char *key, int64_t generation)
 		k->lost_why = xstrdup("the daemon was started anew");
 }
 
+/* Can run NUMBER have been? Each leaves a line in the journal for good, blank or not. */
+static bool plausible(const struct context *c, uint64_t number)
+{
+	return number && number <= (uint64_t)c->store.end[L_JOURNAL] / 40 + 1;
+}
+
 /* Is everything that X names there? A copy of STATE_DIR may lack the end of a file. */
 static bool complete(struct context *c, const struct idx *x)
 {
@@ -223,7 +228,7 @@ static bool complete(struct context *c, const struct idx *x)
 		return false;
 	if (x->kind != IDX_RUN)
 		return true;
-	return x->number && x->number <= c->nruns + NUMBERS_MAX && x->status >= ST_OK &&
+	return plausible(c, x->number) && x->status >= ST_OK &&
 	       x->status <= ST_LOST && x->off <= results && x->size <= results - x->off &&
 	       x->fin_off <= journal && x->fin_len <= journal - x->fin_off;
 }
@@ -243,7 +248,7 @@ static void apply(struct reader *rd, const struct idx *x, const char *a, const c
 		gone(c, a);
 		break;
 	case IDX_FORGOT:
-		if (x->number && x->number <= c->nruns + NUMBERS_MAX)
+		if (plausible(c, x->number))
 			context_new_rec(c, x->number);
 		forgot(c, x->number);
 		break;
@@ -255,10 +260,13 @@ static void apply(struct reader *rd, const struct idx *x, const char *a, const c
 	rd->end = x->end;
 }
 
-/* Reads the records of P; returns how many bytes of it are good. */
-static size_t read_records(struct reader *rd, const char *p, size_t n)
+/* Reads the records of P, and takes them in if TAKE. Returns how many bytes of it are good; *WHOLE: the last
+ * of them says how far in the journal they go. */
+static size_t read_records(struct reader *rd, const char *p, size_t n, bool take, bool *whole)
 {
 	size_t at = 0;
+
+	*whole = false;
 
 	while (n - at >= sizeof(struct idx)) {
 		struct idx x;
@@ -269,7 +277,9 @@ static size_t read_records(struct reader *rd, const char *p, size_t n)
 			break;
 		snprintf(a, sizeof(a), "%.*s", x.na, p + at + sizeof(x));
 		snprintf(b, sizeof(b), "%.*s", x.nb, p + at + sizeof(x) + x.na);
-		apply(rd, &x, a, b);
+		if (take)
+			apply(rd, &x, a, b);
+		*whole = x.end;
 		at += x.len;
 	}
 	return at;
@@ -323,7 +333,7 @@ static void on_queued(struct reader *rd, const struct json *j, off_t off)
 	const struct rec *rec = context_rec(rd->c, number);
 	const struct json *code = json_arr(j, "code");
 
-	if (!number || number > rd->c->nruns + NUMBERS_MAX || (rec && rec->status != ST_NONE))
+	if (!plausible(rd->c, number) || (rec && rec->status != ST_NONE))
 		return;
 	rd->v = xrealloc(rd->v, (rd->n + 1) * sizeof(*rd->v));
 	rd->v[rd->n++] = (struct pending){
@@ -404,7 +414,7 @@ static void on_removed(struct reader *rd, const struct json *j, off_t off)
 {
 	uint64_t number = get_int(j, "run");
 
-	if (number && number <= rd->c->nruns + NUMBERS_MAX)
+	if (plausible(rd->c, number))
 		context_new_rec(rd->c, number); /* it is not given again */
 	if ((uint64_t)off >= rd->end)
 		rd->news = true;
@@ -525,9 +535,13 @@ int index_load(struct context *c)
 
 	if (err)
 		return err;
-	size_t good = read_records(&rd, b.s, b.n);
+	bool whole;
+	size_t good = read_records(&rd, b.s, b.n, false, &whole);
+	if (!whole)
+		good = 0;
 	if (good != b.n)
 		store_cut(&c->store, L_IDX, good);
+	read_records(&rd, b.s, good, true, &whole);
 	buf_free(&b);
 	err = read_journal(&rd, rd.from);
 	read_last_seq(c);

@@ -291,7 +291,8 @@ static void settle_status(struct run *r, enum run_status how, const char *reason
 					  i ? "stderr" : "stdout", strerror(-f->err));
 	}
 	r->status = how;
-	set_text(&r->reason, reason);
+	free(r->reason);
+	r->reason = reason ? utf8_clean(reason) : NULL;
 }
 
 static void settle_exit_code(struct run *r)

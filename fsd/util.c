@@ -161,6 +161,22 @@ bool utf8_valid(const char *s, size_t n)
 	return true;
 }
 
+char *utf8_clean(const char *s)
+{
+	struct buf b = { 0 };
+
+	buf_grow(&b, strlen(s));
+	while (*s) {
+		size_t len = utf8_len(s, strlen(s));
+		if (len)
+			buf_add(&b, s, len);
+		else
+			buf_str(&b, "\xef\xbf\xbd");
+		s += len ? len : 1;
+	}
+	return b.s;
+}
+
 static void json_escape(struct buf *b, unsigned char c)
 {
 	static const char brief[128] = { ['"'] = '"',  ['\\'] = '\\', ['\b'] = 'b', ['\f'] = 'f',

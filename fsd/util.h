@@ -83,6 +83,8 @@ static inline void buf_json_str(struct buf *b, const char *s)
 /* Length of the valid UTF-8 sequence at S of at most N bytes, 0 if there is none. */
 size_t utf8_len(const char *s, size_t n);
 bool utf8_valid(const char *s, size_t n);
+/* A copy of S with U+FFFD for what is no UTF-8. */
+char *utf8_clean(const char *s);
 
 /* Intrusive list. A node that is in no list points to itself. */
 struct list {
