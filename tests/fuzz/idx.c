@@ -22,7 +22,7 @@ static void make_right(struct buf *b, const uint8_t **data, size_t *size)
 	memcpy(&x, *data, sizeof(x));
 	*data += sizeof(x), *size -= sizeof(x);
 	/* Small numbers are what there is. */
-	x.number %= x.fin_len % 2 ? 5 : 1 << 20;
+	x.number %= x.fin_len % 2 ? 5 : 4096;
 	x.off %= 300, x.size %= 300, x.end %= 500, x.from %= 500, x.fin_off %= 500;
 	x.na = MIN(x.na % 8, *size);
 	x.nb = MIN(x.nb % 8, *size - x.na);

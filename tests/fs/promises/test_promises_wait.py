@@ -502,3 +502,17 @@ def test_a_poll_of_a_promise_is_answered_at_once(ctx):
         with within(2):
             assert readable(fd, 1)  # nothing of it was read yet
     let_go(ctx)
+
+
+def test_interrupts_in_quick_succession_keep_the_state(ctx):
+    assert done(run(ctx, "x.sh", "state=kept\n")) == "ok"
+    for _ in range(40):
+        results = hold(ctx)
+        for _ in range(6):
+            try:
+                write(ctx / "ctl", "interrupt\n")
+            except ProcessLookupError:  # it has ended
+                break
+        assert done(results) == "interrupted"
+        assert json.loads(read(results / "execution.json"))["state_preserved"] is True
+    assert read(run(ctx, "y.sh", "echo $state\n") / "stdout") == "kept\n"
