@@ -617,8 +617,7 @@ static void punch_run(struct context *c, struct run *r, const struct rec *rec)
 	blank_events(c, &r->events);
 }
 
-/* CELL shows the run before the one that went, if there is one. */
-static void show_run_before(struct context *c, struct cell *cell)
+void context_show_before(struct context *c, struct cell *cell)
 {
 	uint32_t index = cell_index(c, cell);
 	uint64_t n = cell->newest;
@@ -655,7 +654,7 @@ int context_forget(struct context *c, uint64_t number)
 	c->nrecent--;
 	run_free(r);
 	if (cell && cell->newest == number)
-		show_run_before(c, cell);
+		context_show_before(c, cell);
 	context_touch_names(c);
 	context_touch(c);
 	return 0;

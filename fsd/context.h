@@ -188,6 +188,8 @@ struct rec *context_new_rec(struct context *c, uint64_t number);
 uint64_t run_object(struct context *c, uint64_t number);
 /* The run NUMBER, from memory or disk; NULL if there is none (any more). */
 struct run *context_run(struct context *c, uint64_t number);
+/* The newest run of CELL went: it shows the one before, or has no results any more. */
+void context_show_before(struct context *c, struct cell *cell);
 /* Forgets an ended run for good: -EBUSY, -ENOENT. */
 int context_forget(struct context *c, uint64_t number);
 void context_keep(struct context *c);

@@ -867,15 +867,23 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const cha
 	reply_entry(req, err, &e);
 }
 
+/* The node NAME in PARENT, which is no mirror's. */
+static int child_of(struct fs *fs, fuse_ino_t parent, const char *name, struct node *n)
+{
+	struct node dir;
+	int err = node_get(fs->world, parent, &dir);
+
+	if (err)
+		return err;
+	uint64_t ino = tree_lookup(&dir, name);
+	return ino ? node_get(fs->world, ino, n) : -ENOENT;
+}
+
 static int unlink_in(struct fs *fs, fuse_ino_t parent, const char *name)
 {
-	struct node dir, n;
-	int err = node_get(fs->world, parent, &dir);
-	uint64_t ino = err ? 0 : tree_lookup(&dir, name);
+	struct node n;
+	int err = child_of(fs, parent, name, &n);
 
-	if (err || !ino)
-		return err ? err : -ENOENT;
-	err = node_get(fs->world, ino, &n);
 	if (err)
 		return err;
 	switch (n.row->shape) {
@@ -919,13 +927,9 @@ static int rmdir_context(struct fs *fs, struct context *c)
 
 static int rmdir_in(struct fs *fs, fuse_ino_t parent, const char *name)
 {
-	struct node dir, n;
-	int err = node_get(fs->world, parent, &dir);
-	uint64_t ino = err ? 0 : tree_lookup(&dir, name);
+	struct node n;
+	int err = child_of(fs, parent, name, &n);
 
-	if (err || !ino)
-		return err ? err : -ENOENT;
-	err = node_get(fs->world, ino, &n);
 	if (err)
 		return err;
 	if (n.row->shape != S_DIR && n.row->shape != S_MIRROR)
@@ -982,18 +986,15 @@ static int rename_value(const struct node *n, const char *to)
 static int rename_in(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *to,
 		     unsigned flags)
 {
-	struct node dir, newdir, n;
-	int err = node_get(fs->world, parent, &dir);
+	struct node newdir, n;
+	int err = child_of(fs, parent, name, &n);
 
 	if (!err)
 		err = node_get(fs->world, newparent, &newdir);
-	uint64_t ino = err ? 0 : tree_lookup(&dir, name);
-	if (err || !ino)
-		return err ? err : -ENOENT;
+	if (err)
+		return err;
 	if (flags & ~RENAME_NOREPLACE)
 		return -EINVAL;
-	if ((err = node_get(fs->world, ino, &n)))
-		return err;
 	if (n.kind == N_CTX)
 		return newdir.kind == N_CONTEXTS ? world_rename(fs->world, n.ctx, to) : -EXDEV;
 	if (n.row->shape != S_BODY && n.row->shape != S_VALUE)

@@ -172,14 +172,8 @@ static void forgot(struct context *c, uint64_t number)
 	c->kept_runs--;
 	c->kept_kib -= rec->kib;
 	*rec = (struct rec){ .cell = rec->cell };
-	if (!cell || cell->newest != number)
-		return;
-	while (--number && (c->recs[number - 1].cell != cell->index ||
-			    c->recs[number - 1].status == ST_NONE))
-		;
-	cell->newest = number;
-	if (!number)
-		cell_detach(c, cell);
+	if (cell && cell->newest == number)
+		context_show_before(c, cell);
 }
 
 static void ended(struct context *c, const struct idx *x, const char *name)
@@ -306,22 +300,6 @@ static int64_t parse_time(const char *s)
 	return timegm(&tm) * 1000000LL + us;
 }
 
-static int64_t int_at(const struct json *arr, size_t i)
-{
-	int64_t v = 0;
-
-	json_number(json_at(arr, i), &v);
-	return v;
-}
-
-static int64_t get_int(const struct json *j, const char *key)
-{
-	int64_t v = 0;
-
-	json_int(j, key, &v);
-	return v;
-}
-
 static char *own(const char *s)
 {
 	return xstrdup(s ? s : "");
@@ -329,7 +307,7 @@ static char *own(const char *s)
 
 static void on_queued(struct reader *rd, const struct json *j, off_t off)
 {
-	uint64_t number = get_int(j, "run");
+	uint64_t number = json_num(j, "run");
 	const struct rec *rec = context_rec(rd->c, number);
 	const struct json *code = json_arr(j, "code");
 
@@ -341,7 +319,7 @@ static void on_queued(struct reader *rd, const struct json *j, off_t off)
 		.name = own(json_str(j, "cell")),
 		.cell = own(json_str(j, "cell")),
 		.lang = own(json_str(j, "language")),
-		.code = { int_at(code, 0), int_at(code, 1) },
+		.code = { json_num_at(code, 0), json_num_at(code, 1) },
 		.queued_at = parse_time(json_str(j, "time")),
 		.from = off,
 	};
@@ -349,17 +327,17 @@ static void on_queued(struct reader *rd, const struct json *j, off_t off)
 
 static void on_started(struct reader *rd, const struct json *j, off_t off)
 {
-	struct pending *p = pending(rd, get_int(j, "run"));
+	struct pending *p = pending(rd, json_num(j, "run"));
 	const struct json *logs = json_arr(j, "logs");
 
 	(void)off;
 	if (!p)
 		return;
 	p->started_at = parse_time(json_str(j, "time"));
-	p->count = get_int(j, "execution_count");
-	p->generation = get_int(j, "generation");
+	p->count = json_num(j, "execution_count");
+	p->generation = json_num(j, "generation");
 	for (int i = 0; i < 2; i++)
-		p->logs[i] = int_at(logs, i);
+		p->logs[i] = json_num_at(logs, i);
 	kernel_known(rd->c, p->lang, p->generation);
 }
 
@@ -373,12 +351,12 @@ static enum run_status status_named(const char *word)
 
 static void on_finished(struct reader *rd, const struct json *j, off_t off, size_t len)
 {
-	struct pending *p = pending(rd, get_int(j, "run"));
+	struct pending *p = pending(rd, json_num(j, "run"));
 	const struct json *record = json_arr(j, "record");
 	struct idx x = { .kind = IDX_RUN, .status = status_named(json_str(j, "status")), .fin_off = off,
-			 .fin_len = len, .off = int_at(record, 0), .size = int_at(record, 1),
-			 .time = get_int(j, "mtime"),
-			 .kib = get_int(json_obj(j, "usage"), "disk_bytes") >> 10 };
+			 .fin_len = len, .off = json_num_at(record, 0), .size = json_num_at(record, 1),
+			 .time = json_num(j, "mtime"),
+			 .kib = json_num(json_obj(j, "usage"), "disk_bytes") >> 10 };
 
 	if (!p || !x.size)
 		return;
@@ -412,7 +390,7 @@ static void on_cell(struct reader *rd, const struct json *j, off_t off)
 
 static void on_removed(struct reader *rd, const struct json *j, off_t off)
 {
-	uint64_t number = get_int(j, "run");
+	uint64_t number = json_num(j, "run");
 
 	if (plausible(rd->c, number))
 		context_new_rec(rd->c, number); /* it is not given again */
@@ -431,14 +409,14 @@ static void on_event(struct reader *rd, const char *line, size_t n, off_t off)
 	auto_json struct json *j = json_parse(line, n, NULL);
 	const char *type = json_str(j, "type");
 
-	rd->c->seq = MAX(rd->c->seq, (uint64_t)get_int(j, "seq"));
+	rd->c->seq = MAX(rd->c->seq, (uint64_t)json_num(j, "seq"));
 	if (!type)
 		return;
 	rd->c->changed = MAX(rd->c->changed, parse_time(json_str(j, "time")));
 	for (size_t i = 0; i < ARRAY_SIZE(types); i++)
 		if (!strcmp(type, types[i].type))
 			types[i].fn(rd, j, off);
-	struct pending *p = pending(rd, get_int(j, "run"));
+	struct pending *p = pending(rd, json_num(j, "run"));
 	if (p && strcmp(type, "removed"))
 		extents_add(&p->events, off, n + 1);
 	if (!strcmp(type, "finished"))

@@ -64,6 +64,22 @@ bool json_int(const struct json *j, const char *key, int64_t *v)
 	return json_number(json_get(j, key), v);
 }
 
+int64_t json_num(const struct json *j, const char *key)
+{
+	int64_t v = 0;
+
+	json_int(j, key, &v);
+	return v;
+}
+
+int64_t json_num_at(const struct json *arr, size_t i)
+{
+	int64_t v = 0;
+
+	json_number(json_at(arr, i), &v);
+	return v;
+}
+
 bool json_bool(const struct json *j, const char *key)
 {
 	struct json *v = json_get(j, key);

@@ -205,12 +205,6 @@ void kernel_free(struct kernel *k)
 	free(k);
 }
 
-static void set_text(char **at, const char *s)
-{
-	free(*at);
-	*at = s ? xstrdup(s) : NULL;
-}
-
 /* ---- output ---- */
 
 static struct flow *flow_of(struct kernel *k, int stream)
@@ -515,7 +509,7 @@ static void exec_run(struct kernel *k)
 				  "lost: %s\n", k->lang->title, (long long)k->generation, k->lost_why);
 		flow_print(&r->flow[1], line, strlen(line));
 		notice(k->ctx, r, "%.*s", (int)strlen(line) - 9, line + 8);
-		set_text(&k->lost_why, NULL);
+		str_set(&k->lost_why, NULL);
 	}
 	k->count++;
 	k->exec_id++;
@@ -799,7 +793,7 @@ static void on_gone(void *arg, uint32_t mask)
 	for (int i = 0; i < 2; i++)
 		flow_end(&k->late[i]);
 	if (k->count && !k->lost_why)
-		set_text(&k->lost_why, why);
+		str_set(&k->lost_why, why);
 	if (during_start || !k->death)
 		context_log(c, "kernel %s: %s", k->key, why);
 	step(k, E_GONE);
@@ -809,7 +803,7 @@ static void on_gone(void *arg, uint32_t mask)
 	k->restart = false;
 	close_all(k);
 	tell_state(k, why);
-	set_text(&k->death, NULL);
+	str_set(&k->death, NULL);
 	world_touch(c->world);
 	if (next)
 		kernel_run(k, next);
@@ -1049,9 +1043,9 @@ void kernel_kill(struct kernel *k, const char *why)
 {
 	if (!step(k, E_KILL))
 		return;
-	set_text(&k->death, why);
+	str_set(&k->death, why);
 	if (k->count && !k->lost_why)
-		set_text(&k->lost_why, why);
+		str_set(&k->lost_why, why);
 	if (k->run) {
 		k->run->state_preserved = false;
 		end_run(k, ST_KILLED, why);

@@ -115,12 +115,6 @@ void run_free(struct run *r)
 
 /* ---- life ---- */
 
-static void set_text(char **at, const char *s)
-{
-	free(*at);
-	*at = s ? xstrdup(s) : NULL;
-}
-
 /* The mtime for a text of R that changes now: at least 1 ms after what its names showed before. */
 static int64_t next_file_time(const struct run *r, int64_t now)
 {
@@ -152,7 +146,7 @@ int run_queue(struct run *r, const char *code, size_t n)
 	r->number = c->nruns + 1;
 	r->queued_at = wall_us();
 	r->file_time = next_file_time(r, r->queued_at);
-	set_text(&r->lang_name, lang ? lang->name : "");
+	str_set(&r->lang_name, lang ? lang->name : "");
 	r->journal_from = c->store.end[L_JOURNAL];
 	event_begin(c, &b, "queued", r);
 	buf_printf(&b, ",\"code\":[%lld,%zu]", (long long)off, n);
@@ -246,7 +240,7 @@ void run_interrupt(struct run *r, enum run_status as, const char *reason)
 	if (r->state != R_RUNNING || r->rung)
 		return;
 	r->wanted = as;
-	set_text(&r->wanted_reason, reason);
+	str_set(&r->wanted_reason, reason);
 	climb(r);
 }
 
@@ -316,9 +310,9 @@ static void settle_error(struct run *r)
 		r->has_error = false;
 	} else if (!r->has_error || (r->status != ST_ERROR && r->status != ST_INTERRUPTED)) {
 		/* The status is what ended it; a traceback that came on the way still helps. */
-		set_text(&r->err.name, run_status_names[r->status]);
+		str_set(&r->err.name, run_status_names[r->status]);
 		if (!r->err.message || r->reason)
-			set_text(&r->err.message, r->reason ? r->reason : run_status_names[r->status]);
+			str_set(&r->err.message, r->reason ? r->reason : run_status_names[r->status]);
 		r->has_error = true;
 	}
 }
@@ -326,7 +320,7 @@ static void settle_error(struct run *r)
 void run_lose(struct run *r, const char *reason)
 {
 	r->status = ST_LOST;
-	set_text(&r->reason, reason);
+	str_set(&r->reason, reason);
 	settle_exit_code(r);
 	settle_error(r);
 	for (int i = 0; i < 2; i++)
@@ -919,7 +913,7 @@ static void fill_item(struct run *r, size_t item, const struct json *ev, int spo
 	}
 	if (json_obj(ev, "meta")) {
 		json_dump(json_obj(ev, "meta"), &meta);
-		set_text(&r->items[item].meta, meta.s);
+		str_set(&r->items[item].meta, meta.s);
 	}
 }
 
@@ -932,7 +926,7 @@ static void copy_item(struct run *r, size_t item, size_t from)
 		if (f.item == from)
 			add_file(r, item, f.mime, f.at, f.newline);
 	}
-	set_text(&r->items[item].meta, r->items[from].meta);
+	str_set(&r->items[item].meta, r->items[from].meta);
 }
 
 static void tell_item(struct run *r, size_t item, bool update)
@@ -1068,8 +1062,8 @@ void run_error(struct run *r, const char *name, const char *message)
 {
 	if (r->has_error)
 		return;
-	set_text(&r->err.name, name);
-	set_text(&r->err.message, message);
+	str_set(&r->err.name, name);
+	str_set(&r->err.message, message);
 	r->has_error = true;
 }
 
@@ -1232,26 +1226,10 @@ void run_save(struct run *r, struct buf *b)
 	buf_str(b, "}\n");
 }
 
-static int64_t num_at(const struct json *arr, size_t i)
-{
-	int64_t v = 0;
-
-	json_number(json_at(arr, i), &v);
-	return v;
-}
-
-static int64_t num(const struct json *j, const char *key)
-{
-	int64_t v = 0;
-
-	json_int(j, key, &v);
-	return v;
-}
-
 static void load_extents(const struct json *arr, struct extents *x)
 {
 	for (size_t i = 0; i + 1 < json_len(arr); i += 2)
-		extents_add(x, num_at(arr, i), num_at(arr, i + 1));
+		extents_add(x, json_num_at(arr, i), json_num_at(arr, i + 1));
 }
 
 static void load_items(struct run *r, const struct json *rec)
@@ -1261,22 +1239,22 @@ static void load_items(struct run *r, const struct json *rec)
 	for (size_t i = 0; i < json_len(items); i++) {
 		const struct json *j = json_at(items, i);
 		auto_buf struct buf meta = { 0 };
-		new_item(r, !num(j, "k"), json_str(j, "id"));
+		new_item(r, !json_num(j, "k"), json_str(j, "id"));
 		if (json_obj(j, "meta"))
 			json_dump(json_obj(j, "meta"), &meta);
-		r->items[i].k = num(j, "k");
+		r->items[i].k = json_num(j, "k");
 		r->items[i].gone = json_bool(j, "gone");
 		r->items[i].meta = xstrdup(meta.s ? meta.s : "{}");
 	}
 	for (size_t i = 0; i < json_len(files); i++) {
 		const struct json *j = json_at(files, i), *at = json_arr(j, "at");
 		const char *mime = json_str(j, "mime");
-		int64_t item = num(j, "item");
+		int64_t item = json_num(j, "item");
 		if (!mime || item < 0 || (size_t)item >= r->nitems)
 			continue;
-		add_file(r, item, mime, (struct extent){ num_at(at, 0), num_at(at, 1) },
+		add_file(r, item, mime, (struct extent){ json_num_at(at, 0), json_num_at(at, 1) },
 			 json_bool(j, "nl"));
-		r->files[r->nfiles - 1].slot = num(j, "slot");
+		r->files[r->nfiles - 1].slot = json_num(j, "slot");
 	}
 }
 
@@ -1285,8 +1263,8 @@ struct run *run_load(struct context *c, uint64_t number, const struct json *rec)
 	const char *name = json_str(rec, "cell");
 	const struct json *n = json_arr(rec, "n"), *code = json_arr(rec, "code");
 
-	if (!name || (uint64_t)num(rec, "run") != number || num(rec, "status") < ST_OK ||
-	    num(rec, "status") > ST_LOST)
+	if (!name || (uint64_t)json_num(rec, "run") != number || json_num(rec, "status") < ST_OK ||
+	    json_num(rec, "status") > ST_LOST)
 		return NULL;
 	struct run *r = run_new(c, NULL, name);
 	auto_buf struct buf opt = { 0 };
@@ -1295,10 +1273,10 @@ struct run *run_load(struct context *c, uint64_t number, const struct json *rec)
 	r->opt.json = xstrdup(opt.s ? opt.s : "{}");
 	r->number = number;
 	r->state = R_ENDED;
-	r->status = num(rec, "status");
-	set_text(&r->reason, json_str(rec, "reason"));
-	set_text(&r->lang_name, json_str(rec, "lang"));
-	r->code = (struct extent){ num_at(code, 0), num_at(code, 1) };
+	r->status = json_num(rec, "status");
+	str_set(&r->reason, json_str(rec, "reason"));
+	str_set(&r->lang_name, json_str(rec, "lang"));
+	r->code = (struct extent){ json_num_at(code, 0), json_num_at(code, 1) };
 	load_extents(json_arr(rec, "out"), &r->flow[0].x);
 	load_extents(json_arr(rec, "err"), &r->flow[1].x);
 	load_extents(json_arr(rec, "events"), &r->events);
@@ -1306,9 +1284,9 @@ struct run *run_load(struct context *c, uint64_t number, const struct json *rec)
 			  &r->queued_at, &r->started_at, &r->finished_at, &r->duration_us, &r->cpu_us,
 			  &r->max_rss, &r->execution_count, &r->generation };
 	for (size_t i = 0; i < ARRAY_SIZE(at); i++)
-		*at[i] = num_at(n, i);
-	r->exit_code = num_at(n, ARRAY_SIZE(at));
-	r->state_preserved = num_at(n, ARRAY_SIZE(at) + 1);
+		*at[i] = json_num_at(n, i);
+	r->exit_code = json_num_at(n, ARRAY_SIZE(at));
+	r->state_preserved = json_num_at(n, ARRAY_SIZE(at) + 1);
 	load_items(r, rec);
 	if (json_obj(rec, "error"))
 		run_set_error(r, json_obj(rec, "error"));

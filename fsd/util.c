@@ -48,6 +48,14 @@ char *xstrdup(const char *s)
 	return xstrndup(s, strlen(s));
 }
 
+void str_set(char **at, const char *s)
+{
+	char *copy = s ? xstrdup(s) : NULL;
+
+	free(*at);
+	*at = copy;
+}
+
 char *xasprintf(const char *fmt, ...)
 {
 	char *s;

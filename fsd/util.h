@@ -56,6 +56,8 @@ void *xcalloc(size_t n, size_t size);
 void *xrealloc(void *p, size_t size);
 char *xstrdup(const char *s);
 char *xstrndup(const char *s, size_t n);
+/* Replaces *AT by a copy of S (NULL is fine for both). */
+void str_set(char **at, const char *s);
 char *xasprintf(const char *fmt, ...) printflike(1, 2);
 
 /* A growing run of bytes, always followed by a NUL that N does not count. Zero is the empty one. */

@@ -21,7 +21,7 @@ struct worker {
 	pthread_mutex_t lock;
 	pthread_cond_t more;
 	struct list todo, finished;
-	bool stop;
+	bool stop, ended; /* ENDED: the thread is gone, what still comes is done at once */
 	int event;
 	struct watch watch;
 	struct loop *loop;
@@ -103,7 +103,9 @@ void worker_free(struct worker *w)
 	pthread_cond_signal(&w->more);
 	pthread_mutex_unlock(&w->lock);
 	pthread_join(w->thread, NULL);
-	worker_reap(w);
+	w->ended = true;
+	while (!list_empty(&w->finished)) /* what is done may ask for more */
+		worker_reap(w);
 	watch_del(w->loop, &w->watch);
 	close(w->event);
 	free(w);
@@ -114,6 +116,11 @@ void worker_do(struct worker *w, int (*fn)(void *), void (*done)(void *, int), v
 	struct job *j = xcalloc(1, sizeof(*j));
 
 	*j = (struct job){ .work = fn, .done = done, .arg = arg };
+	if (w->ended) {
+		j->err = fn(arg);
+		list_append(&w->finished, &j->link);
+		return;
+	}
 	pthread_mutex_lock(&w->lock);
 	list_append(&w->todo, &j->link);
 	pthread_cond_signal(&w->more);

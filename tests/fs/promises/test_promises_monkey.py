@@ -5,7 +5,6 @@ import errno
 import os
 import random
 import select
-import shutil
 import signal
 import subprocess
 import threading
@@ -15,6 +14,7 @@ import pytest
 from mount import PATIENCE, done, read, run, runs, status, write
 
 SECONDS = 5
+SEEDS = [int(n) for n in os.environ.get("SEEDS", "1 2").split()]
 SENSE = {
     errno.ENOENT, errno.ESTALE, errno.EEXIST, errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.ESRCH, errno.EINVAL,
     errno.ENOSPC, errno.EPERM, errno.EROFS, errno.EXDEV, errno.ENOTEMPTY, errno.ENODATA, errno.ENOTDIR, errno.EISDIR,
@@ -106,8 +106,7 @@ class Monkey:
         write(self.ctx() / "ctl", self.r.choice(VERBS) + "\n")
 
     def act_forget(self):
-        d = self.run_directory()
-        shutil.rmtree(os.path.realpath(d) if d.name == "latest" else d)
+        subprocess.run(["rm", "-r", self.run_directory()], stderr=subprocess.DEVNULL, timeout=PATIENCE)
 
     def act_config(self):
         d = self.ctx() / "config"
@@ -139,14 +138,12 @@ class Monkey:
             except OSError as e:
                 if e.errno not in SENSE:
                     self.problems.append(f"{act.__name__}: {e!r}")
-            except shutil.Error as e:
-                self.problems.append(f"{act.__name__}: {e!r}")
             if time.monotonic() - start > 8:
                 self.problems.append(f"{act.__name__} took {time.monotonic() - start:.1f} s")
             self.count += 1
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.options("wait=1,timeout=5")
 def test_monkeys(fresh, seed):
     for name in "a", "b":

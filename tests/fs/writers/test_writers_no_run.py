@@ -410,3 +410,32 @@ def test_three_hundred_saves_are_three_hundred_runs(ctx):
     assert done(ctx / "results/f.sh") == "ok"
     assert runs(ctx) == list(range(1, 301))
     assert [read(ctx / f"history/{n}/code") for n in (1, 150, 300)] == ["x=1\n", "x=150\n", "x=300\n"]
+
+
+@pytest.mark.parametrize("name", ["f.sh", "draft.txt"])
+@pytest.mark.parametrize("how", ["remove", "rm -r"])
+def test_a_context_that_is_removed_while_a_cell_is_written(m, ctx, name, how):
+    """The write and the close are refused or vanish; the daemon lives, and other contexts too."""
+    done(run(ctx, "old.sh", "echo old\n"))
+    fds = [os.open(ctx / "cells" / name, os.O_RDWR | os.O_CREAT) for _ in range(3)]
+    fds.append(os.open(ctx / "cells/old.sh", os.O_RDWR))
+    fds.append(os.open(ctx / "workspace/w", os.O_RDWR | os.O_CREAT))
+    for fd in fds:
+        os.write(fd, b"echo one\n")
+    if how == "remove":
+        write(ctx / "ctl", "remove\n")
+    else:
+        ok(["rm", "-r", ctx])
+    for fd in fds:
+        try:
+            os.write(fd, b"echo two\n")
+            os.fsync(fd)
+        except OSError as e:
+            assert e.errno in (errno.ESTALE, errno.ENOENT), e
+        try:
+            os.close(fd)
+        except OSError as e:
+            assert e.errno in (errno.ESTALE, errno.ENOENT), e
+    other = m.context(ctx.name + "b")
+    assert done(run(other, "f.sh", "echo other\n")) == "ok"
+    write(other / "ctl", "remove\n")
