@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -91,7 +92,7 @@ struct kernel *kernel_new(struct context *c, const char *key, const struct lang 
 	k->key = xstrdup(key);
 	k->lang = lang;
 	k->state = K_STOPPED;
-	k->pidfd = k->cmd = k->ack = k->guard = k->lifeline = k->code_dir = k->spool = -1;
+	k->pidfd = k->driver = k->cmd = k->ack = k->guard = k->lifeline = k->code_dir = k->spool = -1;
 	list_append(&c->kernels, &k->link);
 	return k;
 }
@@ -152,6 +153,7 @@ static void close_all(struct kernel *k)
 	watch_del(l, &k->w_pid);
 	drop_fd(&k->cmd);
 	drop_fd(&k->pidfd);
+	drop_fd(&k->driver);
 	drop_fd(&k->ack);
 	drop_fd(&k->guard);
 	drop_fd(&k->lifeline);
@@ -725,6 +727,16 @@ static void on_ev(void *arg, uint32_t mask)
 
 /* ---- process ---- */
 
+static void driver_started(struct kernel *k, pid_t pid)
+{
+	if (k->pid)
+		return;
+	k->pid = pid;
+	k->driver = syscall(SYS_pidfd_open, pid, 0);
+	if (k->driver >= 0)
+		fcntl(k->driver, F_SETFD, FD_CLOEXEC);
+}
+
 static void on_report(void *arg, uint32_t mask)
 {
 	struct kernel *k = arg;
@@ -744,7 +756,7 @@ static void on_report(void *arg, uint32_t mask)
 	for (char *line = k->reported.s, *nl; (nl = strchr(line, '\n')); line = nl + 1) {
 		int v;
 		if (sscanf(line, "started %d", &v) == 1)
-			k->pid = v;
+			driver_started(k, v);
 		else if (sscanf(line, "exited %d", &v) == 1)
 			k->exit_code = v;
 		else if (sscanf(line, "signaled %d", &v) == 1)
@@ -1005,17 +1017,17 @@ static void start(struct kernel *k)
 	world_touch(c->world);
 }
 
-/* Did it die without box having told yet? Nobody reads its commands then. */
-static bool is_deaf(const struct kernel *k)
+/* Did it die without box having told yet? (Its pipes may live on in processes that it left.) */
+static bool is_dead(const struct kernel *k)
 {
-	struct pollfd p = { .fd = k->cmd };
+	struct pollfd p = { .fd = k->driver, .events = POLLIN };
 
-	return poll(&p, 1, 0) == 1 && p.revents & (POLLERR | POLLNVAL);
+	return poll(&p, 1, 0) == 1;
 }
 
 void kernel_run(struct kernel *k, struct run *r)
 {
-	if (k->state == K_IDLE && is_deaf(k)) {
+	if (k->state == K_IDLE && is_dead(k)) {
 		step(k, E_KILL);
 		drop_fd(&k->lifeline);
 	}

@@ -20,7 +20,8 @@ struct kernel {
 	struct run *run;            /* the one it runs, or is started for */
 	uint64_t exec_id;
 	pid_t box, pid;
-	int pidfd, cmd, ack, guard, lifeline;
+	int pidfd, driver;          /* of box; of the driver, to see its death before box has told */
+	int cmd, ack, guard, lifeline;
 	int code_dir, spool;        /* where the daemon puts cells, where the driver puts payloads */
 	struct flow late[2];        /* what it prints while it runs nothing */
 	struct watch w_pid, w_cmd, w_ev, w_io[2], w_report;

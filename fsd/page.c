@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-enum { REPORT_MAX = 32 << 10, REPORT_PART = 8 << 10 };
+enum { REPORT_MAX = 32 << 10, REPORT_PART = 7 << 10 };
 
 void page_readme(const struct node *n, struct buf *b)
 {

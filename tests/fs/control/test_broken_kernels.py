@@ -126,10 +126,10 @@ def interpreter(ctx, text):
 
 STARTS = {
     "exits": ("exit 3\n", 3),
-    "says nothing known": ("echo hello; echo '{}' >&4; sleep 1000\n", 13),
+    "says nothing known": ("echo hello; echo '{}' >&4; sleep 1000\n", 33),
     "garbles": ("echo garbage >&4; sleep 1000\n", 3),
     "is of another version": ("echo '{\"ev\":\"hello\",\"proto\":9,\"min_proto\":8,\"lang\":\"python\"}' >&4; sleep 1000\n", 3),
-    "never answers": ("sleep 1000\n", 13),
+    "never answers": ("sleep 1000\n", 33),
 }
 
 
