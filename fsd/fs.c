@@ -1,5 +1,6 @@
 #include "fs.h"
 
+#include "change.h"
 #include "mirror.h"
 #include "shape.h"
 
@@ -7,11 +8,6 @@
 #include <poll.h>
 #include <stdio.h>
 #include <sys/stat.h>
-
-#ifndef RENAME_NOREPLACE
-#define RENAME_NOREPLACE (1 << 0)
-#define RENAME_EXCHANGE (1 << 1)
-#endif
 
 enum { REQUESTS_A_TURN = 64, FIXED_NAME_S = 60 };
 
@@ -485,28 +481,6 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		mirror_release(fs->mirror, fi);
 }
 
-/* A made directory in which names of the user's can be: makes NAME there. *INO is what it became. */
-static int create_in(struct fs *fs, const struct node *dir, const char *name, mode_t mode, uint64_t *ino)
-{
-	struct body *b;
-	int err;
-
-	if (dir->row->shape != S_DIR || !dir->row->dir)
-		return dir->run || dir->kind == N_RESULTS || dir->kind == N_HISTORY ? -EROFS : -EPERM;
-	if ((*ino = tree_lookup(dir, name)))
-		return -EEXIST;
-	if (value_name(dir->ctx, node_body_dir(dir), name)) {
-		err = value_create(dir->ctx, node_body_dir(dir), name);
-		*ino = err ? 0 : tree_lookup(dir, name);
-		return err ? err : *ino ? 0 : -EIO;
-	}
-	(void)fs;
-	err = body_create(dir->ctx, node_body_dir(dir), name, mode, &b);
-	if (!err)
-		*ino = node_ino(b->id, 0, N_BODY);
-	return err;
-}
-
 static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		      struct fuse_file_info *fi)
 {
@@ -528,7 +502,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	}
 	err = node_get(fs->world, parent, &dir);
 	if (!err)
-		err = create_in(fs, &dir, name, mode, &ino);
+		err = tree_create(&dir, name, mode, &ino);
 	if (err == -EEXIST && !(fi->flags & O_EXCL))
 		err = 0; /* the kernel's idea of this name was old */
 	if (!err)
@@ -805,28 +779,6 @@ static void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info 
 
 /* ---- making and removing ---- */
 
-static int make_dir(struct fs *fs, fuse_ino_t parent, const char *name, uint64_t *ino)
-{
-	struct context *c;
-	struct node n;
-	int err = node_get(fs->world, parent, &n);
-
-	if (err)
-		return err;
-	if (n.kind == N_CONTEXTS) {
-		err = world_mkdir(fs->world, name, &c);
-		if (!err)
-			*ino = node_ino(c->id, 0, N_CTX);
-		return err;
-	}
-	if (n.kind == N_CTX && n.ctx->doomed && !strcmp(name, "cells")) {
-		n.ctx->doomed = false;
-		*ino = node_ino(n.ctx->id, 0, N_CELLS);
-		return 0;
-	}
-	return n.run || n.kind == N_RESULTS || n.kind == N_HISTORY ? -EROFS : -EPERM;
-}
-
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
 	struct fs *fs = fs_of(req);
@@ -836,7 +788,7 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 
 	if (is_mirror(parent))
 		err = mirror_mkdir(fs->mirror, parent, name, mode, NULL, &e);
-	else if (!(err = make_dir(fs, parent, name, &ino)))
+	else if (!(err = tree_mkdir(fs->world, parent, name, &ino)))
 		err = entry_of(fs, ino, &e);
 	reply_entry(req, err, &e);
 }
@@ -867,149 +819,19 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const cha
 	reply_entry(req, err, &e);
 }
 
-/* The node NAME in PARENT, which is no mirror's. */
-static int child_of(struct fs *fs, fuse_ino_t parent, const char *name, struct node *n)
-{
-	struct node dir;
-	int err = node_get(fs->world, parent, &dir);
-
-	if (err)
-		return err;
-	uint64_t ino = tree_lookup(&dir, name);
-	return ino ? node_get(fs->world, ino, n) : -ENOENT;
-}
-
-static int unlink_in(struct fs *fs, fuse_ino_t parent, const char *name)
-{
-	struct node n;
-	int err = child_of(fs, parent, name, &n);
-
-	if (err)
-		return err;
-	switch (n.row->shape) {
-	case S_BODY:
-		return body_unlink(n.body);
-	case S_VALUE:
-		return value_remove(n.ctx, node_body_dir(&n), value_node_name(&n));
-	case S_DIR:
-	case S_MIRROR:
-		return -EISDIR;
-	default: /* what the tree makes goes with its directory */
-		return n.row->of == O_WORLD ? -EPERM : 0;
-	}
-}
-
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fs *fs = fs_of(req);
 
 	reply_err(req, is_mirror(parent) ? mirror_unlink(fs->mirror, parent, name) :
-					   unlink_in(fs, parent, name));
-}
-
-static bool workspace_empty(struct context *c)
-{
-	auto_free char *path = context_path(c, "workspace");
-
-	/* rmdir tells, and it is made again at once */
-	if (unlinkat(c->world->contexts_dir, path, AT_REMOVEDIR) < 0)
-		return false;
-	return mkdirat(c->world->contexts_dir, path, 0700) == 0;
-}
-
-static int rmdir_context(struct fs *fs, struct context *c)
-{
-	if (!c->doomed && (!body_dir_empty(c, B_CELLS) || context_busy(c) || !workspace_empty(c)))
-		return -ENOTEMPTY;
-	world_remove(fs->world, c);
-	return 0;
-}
-
-static int rmdir_in(struct fs *fs, fuse_ino_t parent, const char *name)
-{
-	struct node n;
-	int err = child_of(fs, parent, name, &n);
-
-	if (err)
-		return err;
-	if (n.row->shape != S_DIR && n.row->shape != S_MIRROR)
-		return -ENOTDIR;
-	if (n.kind == N_CTX)
-		return rmdir_context(fs, n.ctx);
-	if (n.ctx && n.ctx->doomed)
-		return 0;
-	switch (n.kind) {
-	case N_CELLS:
-		if (!body_dir_empty(n.ctx, B_CELLS))
-			return -ENOTEMPTY;
-		n.ctx->doomed = true;
-		context_abandon(n.ctx);
-		context_stop(n.ctx, "removed", true);
-		return 0;
-	case N_RUN:
-		return context_forget(n.ctx, n.run->number);
-	case N_RESULT:
-		return n.cell->newest ? context_forget(n.ctx, n.cell->newest) : -EBUSY;
-	default:
-		return -EPERM;
-	}
+					   tree_unlink(fs->world, parent, name));
 }
 
 static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fs *fs = fs_of(req);
 
-	reply_err(req, is_mirror(parent) ? mirror_rmdir(fs->mirror, parent, name) : rmdir_in(fs, parent, name));
-}
-
-/* Of a variable or a kernel: it moves. An editor's backup of a value by rename: a draft gets the text, the
- * value stays. */
-static int rename_value(const struct node *n, const char *to)
-{
-	auto_buf struct buf text = { 0 };
-	struct body *b = body_find(n->ctx, node_body_dir(n), to);
-	int err = 0;
-
-	if (n->kind == N_SETTING && value_name(n->ctx, node_body_dir(n), to))
-		return -EPERM;
-	n->row->print(n, &text);
-	if (value_name(n->ctx, node_body_dir(n), to)) {
-		err = value_write(n->ctx, node_body_dir(n), to, text.s ? text.s : "", text.n);
-		return err ? err : value_remove(n->ctx, node_body_dir(n), value_node_name(n));
-	}
-	if (!b)
-		err = body_create(n->ctx, node_body_dir(n), to, 0600, &b);
-	auto_close int fd = err ? -1 : body_open_fd(b, O_RDWR | O_TRUNC);
-	return err ? err : fd < 0 ? fd : pwrite_all(fd, text.s ? text.s : "", text.n, 0);
-}
-
-static int rename_in(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *to,
-		     unsigned flags)
-{
-	struct node newdir, n;
-	int err = child_of(fs, parent, name, &n);
-
-	if (!err)
-		err = node_get(fs->world, newparent, &newdir);
-	if (err)
-		return err;
-	if (flags & ~RENAME_NOREPLACE)
-		return -EINVAL;
-	if (n.kind == N_CTX)
-		return newdir.kind == N_CONTEXTS ? world_rename(fs->world, n.ctx, to) : -EXDEV;
-	if (n.row->shape != S_BODY && n.row->shape != S_VALUE)
-		return -EPERM;
-	if (parent != newparent)
-		return -EXDEV;
-	if (n.row->shape == S_VALUE)
-		return rename_value(&n, to);
-	/* Only ctl, of what the tree makes here, takes a draft's text; body_rename knows it. */
-	struct node target;
-	uint64_t old = tree_lookup(&newdir, to);
-	if (old && !node_get(fs->world, old, &target) && target.row->shape != S_BODY &&
-	    target.row->shape != S_VALUE && target.row->shape != S_CTL)
-		return -EPERM;
-	return body_rename(n.body, node_body_dir(&newdir), to, flags & RENAME_NOREPLACE);
+	reply_err(req, is_mirror(parent) ? mirror_rmdir(fs->mirror, parent, name) : tree_rmdir(fs->world, parent, name));
 }
 
 static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
@@ -1023,7 +845,7 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 	else if (is_mirror(parent))
 		err = mirror_rename(fs->mirror, parent, name, newparent, to, flags);
 	else
-		err = rename_in(fs, parent, name, newparent, to, flags);
+		err = tree_rename(fs->world, parent, name, newparent, to, flags);
 	reply_err(req, err);
 }
 
@@ -1031,6 +853,28 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, of
 			 struct fuse_file_info *fi)
 {
 	reply_err(req, is_mirror(ino) ? mirror_fallocate(fi, mode, off, len) : -EOPNOTSUPP);
+}
+
+static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct node n;
+	struct stat st;
+	double timeout;
+	off_t to = off;
+	int err;
+
+	if (is_mirror(ino)) {
+		err = mirror_lseek(fi, off, whence, &to);
+	} else if (!(err = node_get(fs->world, ino, &n)) &&
+		   !(err = shape_attr(&fs->handles, &n, &st, &timeout))) { /* all of it is data */
+		err = off < 0 || off >= st.st_size ? -ENXIO : 0;
+		to = whence == SEEK_HOLE ? st.st_size : off;
+	}
+	if (err)
+		reply_err(req, err);
+	else
+		fuse_reply_lseek(req, to);
 }
 
 static void op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_off, struct fuse_file_info *in_fi,
@@ -1098,6 +942,7 @@ static const struct fuse_lowlevel_ops ops = {
 	.removexattr = op_removexattr,
 	.fallocate = op_fallocate,
 	.copy_file_range = op_copy_file_range,
+	.lseek = op_lseek,
 	.poll = op_poll,
 };
 

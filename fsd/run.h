@@ -150,6 +150,10 @@ int run_slot(const struct run *r, const char *name);
 /* What SLOT holds: 0 with *F, -EAGAIN if it may still come, -ENOENT. */
 int run_file(struct run *r, uint16_t slot, const struct run_file **f);
 bool run_file_listed(const struct run *r, const struct run_file *f);
+bool mime_is_text(const char *mime);
+/* For who reads a record: an item, and a file of it. */
+void run_new_item(struct run *r, bool result, const char *display_id);
+void run_add_file(struct run *r, size_t item, const char *mime, struct extent at, bool newline);
 
 /* Adds the bytes of F to B, as the driver gave them. */
 int run_read_file(struct run *r, const struct run_file *f, struct buf *b);
@@ -159,14 +163,13 @@ int run_read_extents(struct context *c, enum store_log log, const struct extents
 void run_save(struct run *r, struct buf *b);
 struct run *run_load(struct context *c, uint64_t number, const struct json *rec);
 
-/* RFC: value and formats as JSON, for events and documents. */
+/* Bytes that STATE_DIR keeps of R. */
+int64_t run_disk_bytes(const struct run *r);
+/* Parts of R as JSON, for events and documents. */
 void run_json_formats(struct run *r, size_t item, struct buf *b);
 void run_json_error(const struct run *r, struct buf *b);
 void run_json_truncated(const struct run *r, struct buf *b);
 void run_json_usage(const struct run *r, struct buf *b);
 bool run_truncated(const struct run *r);
-
-/* Extensions: the one of MIME type, NULL if it has none of its own. */
-const char *mime_ext(const char *mime);
 
 #endif

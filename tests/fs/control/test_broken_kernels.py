@@ -148,6 +148,18 @@ def test_a_kernel_that_does_not_start_ends_its_run_with_the_reason(m):
         assert done(other) == "ok" and read(other / "stdout") == "other\n", what
 
 
+def test_a_kernel_that_never_answers_can_be_stopped_and_its_run_cancelled(ctx):
+    interpreter(ctx, "sleep 1000\n")
+    for way in (lambda: write(ctx / "ctl", "stop\n"), lambda: write(ctx / "ctl", "cancel all\n"),
+                lambda: os.unlink(ctx / "cells" / "a.py")):
+        r = run(ctx, "a.py", "1\n")
+        number = read(r / "run").strip()
+        with within(2):
+            way()
+            assert done(ctx / "history" / number) == "cancelled"
+            assert read(run(ctx, "b.sh", "echo other\n") / "stdout") == "other\n"
+
+
 def test_an_interpreter_that_is_gone_when_the_kernel_starts(ctx):
     interpreter(ctx, "exit 1\n")
     os.unlink(ctx / "workspace" / "interpreter")

@@ -439,3 +439,13 @@ def test_a_context_that_is_removed_while_a_cell_is_written(m, ctx, name, how):
     other = m.context(ctx.name + "b")
     assert done(run(other, "f.sh", "echo other\n")) == "ok"
     write(other / "ctl", "remove\n")
+
+
+@pytest.mark.parametrize("name", ["f.sh", "f.py"])
+def test_a_cell_that_is_written_and_cut_to_nothing_runs(ctx, name):
+    with fd_of(ctx / "cells" / name, os.O_WRONLY | os.O_CREAT) as fd:
+        os.write(fd, b"echo one\n")
+        os.ftruncate(fd, 0)
+    assert runs(ctx) == [1]
+    assert done(ctx / "results" / name) == "ok"
+    assert read(ctx / "results" / name / "code") == ""
