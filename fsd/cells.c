@@ -37,6 +37,7 @@ static struct body *body_new(struct context *c, enum body_dir dir, const char *n
 	b->dir = dir;
 	b->name = xstrdup(name);
 	list_init(&b->handles);
+	list_init(&b->loose);
 	b->id = object_new(c->world, O_BODY, c, b);
 	map_put(&c->files[dir], b->name, b);
 	return b;
@@ -63,8 +64,10 @@ static void body_leave(struct body *b)
 {
 	map_del(&b->ctx->files[b->dir], b->name);
 	b->unlinked = true;
-	if (b->opens)
+	if (b->opens) {
+		list_append(&b->ctx->loose, &b->loose);
 		return;
+	}
 	object_drop(b->ctx->world, b->id);
 	free(b->name);
 	free(b);
@@ -289,6 +292,7 @@ void body_closed(struct body *b, struct writer *w)
 		return;
 	if (c)
 		object_drop(c->world, b->id);
+	list_del(&b->loose);
 	free(b->name);
 	free(b);
 }

@@ -29,6 +29,7 @@ int context_new(struct world *w, const char *name, const char *uuid, struct cont
 	snprintf(c->uuid, sizeof(c->uuid), "%s", uuid);
 	store_init(&c->store, &w->stores, w->contexts_dir, uuid);
 	list_init(&c->live);
+	list_init(&c->loose);
 	list_init(&c->recent);
 	list_init(&c->kernels);
 	waitq_init(&c->flow);
@@ -172,6 +173,12 @@ static void free_bodies(struct context *c)
 			free(b);
 		}
 		map_free(&c->files[d]);
+	}
+	while (!list_empty(&c->loose)) {
+		struct body *b = container_of(c->loose.next, struct body, loose);
+		object_drop(c->world, b->id);
+		list_del(&b->loose);
+		b->ctx = NULL;
 	}
 }
 

@@ -40,6 +40,7 @@ struct body {
 	int killed;            /* the signal that killed its last writer, 0 none */
 	int refused;           /* -errno of a write since its last truncation, 0 none: it is not complete */
 	struct list handles;   /* of those open for writing: struct writer */
+	struct list loose;     /* in context->loose, while it is open without a name */
 };
 /* A handle that is open for writing. */
 struct writer {
@@ -74,6 +75,7 @@ struct context {
 	uint64_t seq;
 	struct config conf;
 	struct map files[B_COUNT]; /* bodies by name */
+	struct list loose;         /* those that are open and have no name any more */
 	struct cell **cells;       /* by index of struct rec */
 	size_t ncells;
 	struct map cell_names;

@@ -250,7 +250,7 @@ static int parse(struct context *c, char *text, struct command *commands)
 		const struct verb *v = find_verb(name);
 		int err = v ? v->check(c, line) : -EINVAL;
 		if (err) {
-			context_log(c, "ctl: %s %s: %s", name, line,
+			context_log(c, "ctl: %s%s%s: %s", name, *line ? " " : "", line,
 				    !v ? "no such verb (read ctl for the list)" : strerror(-err));
 			return err;
 		}

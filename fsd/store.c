@@ -189,6 +189,10 @@ int store_replace(struct store *s, enum store_log log, const void *p, size_t n)
 static int writev_all(int fd, struct iovec *iov, int n, off_t off)
 {
 	while (n) {
+		if (!iov->iov_len) {
+			iov++, n--;
+			continue;
+		}
 		ssize_t w = pwritev(fd, iov, n, off);
 		if (w < 0 && errno == EINTR)
 			continue;

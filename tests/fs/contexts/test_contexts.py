@@ -196,6 +196,35 @@ def test_who_waits_in_a_context_that_is_removed_is_told_so(ctx):
         assert p.returncode == 1 and ("Stale file handle" in err or "No such file" in err), err
 
 
+def answers(ctx):
+    """A cell of another context is answered within a second."""
+    with within(1):
+        assert done(run(ctx, "quick.sh", "true\n")) == "ok"
+
+
+def test_others_are_answered_while_a_context_of_many_files_is_removed(m, ctx):
+    answers(ctx)
+    big = m.context("many-files")
+    (space,) = [p for p in m.state.glob("contexts/*/workspace") if read(p.parent / "context").count('"many-files"')]
+    for i in range(20):
+        os.mkdir(space / str(i))
+        for k in range(2000):
+            os.close(os.open(space / str(i) / str(k), os.O_CREAT | os.O_WRONLY))
+    with within(1):
+        write(big / "ctl", "remove\n")
+    for _ in range(20):
+        answers(ctx)
+
+
+def test_others_are_answered_while_a_cell_writes_to_the_disk(m, ctx):
+    answers(ctx)
+    busy = m.context("dd")
+    r = run(busy, "dd.sh", "echo go; dd if=/dev/zero of=big bs=1M count=300 conv=fsync status=none; rm big\n")
+    says(r, "go")
+    while not read(r / "status").startswith("ok"):
+        answers(ctx)
+
+
 # ---- names ---------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """kill -9 of the daemon at random points under load: no finished run is lost or torn, no process is left, the mount
 works again. CELLFS_KILLS is how often."""
 
+import json
 import os
 import random
 import threading
@@ -8,7 +9,7 @@ import time
 
 import pytest
 
-from control.steps import about, ending, events, peek, says
+from control.steps import about, ending, peek, says
 from mount import ENDED, done, fails, read, run, runs, status, write
 
 KILLS = int(os.environ.get("CELLFS_KILLS", "15"))
@@ -48,12 +49,31 @@ class Load(threading.Thread):
                     return
                 self.first.set()
                 mine[number] = (text, f"out {n}\n" + "x" * size, f"err {n}\n", value and value.replace("{n}", str(n)))
-                if self.kind == "edits" and self.random.random() < 0.2:
-                    os.rename(self.ctx / "cells" / name, self.ctx / "cells" / "l9.sh")
+                if self.kind == "edits":
+                    self.edit(name, mine)
         except OSError:
             return  # the daemon is gone
         finally:
             self.first.set()
+
+
+    def edit(self, name, mine):
+        """What else a user does: moves, removals, forgetting, contexts that come and go."""
+        what = self.random.random()
+        if what < 0.2:
+            os.rename(self.ctx / "cells" / name, self.ctx / "cells" / "l9.sh")
+        elif what < 0.3:
+            os.unlink(self.ctx / "cells" / name)
+        elif what < 0.5:
+            n = self.random.choice(sorted(mine))
+            del mine[n]  # after a crash it is there, or it is not
+            os.rmdir(self.ctx / "history" / str(n))
+        elif what < 0.7:
+            contexts = self.ctx.parent
+            os.mkdir(contexts / "comes")
+            run(contexts / "comes", "a.sh", "echo here\n")
+            os.rename(contexts / "comes", contexts / "goes")
+            write(contexts / "goes" / "ctl", "remove\n")
 
 
 @pytest.mark.parametrize("round_", range(KILLS))
@@ -84,6 +104,10 @@ def test_kill_9_at_a_random_point(m, round_):
     m.start()
     for kind in KINDS:
         check(m.contexts / kind, finished[kind])
+    for name in {"comes", "goes"} & set(os.listdir(m.contexts)):
+        assert read(run(m.contexts / name, "b.sh", "echo new\n") / "stdout") == "new\n"
+        write(m.contexts / name / "ctl", "remove\n")
+    assert set(os.listdir(m.contexts)) == {"main", "long", *KINDS}
     long = m.contexts / "long"
     assert [status(long / "history" / str(n)) for n in numbers] == ["lost", "cancelled"]
     r = run(long, "notice.sh", "echo new\n")
@@ -116,5 +140,5 @@ def check(ctx, mine):
     checked[ctx.name] = max(there)
     for n in sorted(mine)[:-20]:  # what was checked in some rounds does not change any more
         del mine[n]
-    seqs = [e["seq"] for e in events(ctx)]
+    seqs = [json.loads(line)["seq"] for line in read(ctx / "events.jsonl").splitlines()]
     assert seqs == list(range(1, len(seqs) + 1))
