@@ -516,6 +516,7 @@ static void exec_run(struct kernel *k)
 	k->count++;
 	k->exec_id++;
 	k->messages = 0;
+	k->ending = false;
 	step(k, E_EXEC);
 	send_exec(k, r);
 }
@@ -603,6 +604,11 @@ static void on_error(struct kernel *k, const struct json *ev)
 		       message ? message : "");
 }
 
+static void on_ending(struct kernel *k, const struct json *ev)
+{
+	k->ending |= event_run(k, ev) != NULL;
+}
+
 static void on_stream(struct kernel *k, const struct json *ev)
 {
 	const char *name = json_str(ev, "name");
@@ -661,7 +667,7 @@ static const struct {
 } events[] = {
 	{ "hello", on_hello }, { "ready", on_ready },	{ "display", on_display },
 	{ "clear", on_clear }, { "error", on_error },	{ "stream", on_stream },
-	{ "log", on_log },     { "done", on_done },
+	{ "log", on_log },     { "ending", on_ending }, { "done", on_done },
 };
 
 static void on_line(struct kernel *k, const char *line, size_t n)
@@ -1041,7 +1047,7 @@ void kernel_run(struct kernel *k, struct run *r)
 void kernel_signal(struct kernel *k)
 {
 	/* box passes it on to the driver's process group, whose number nobody can have reused there */
-	if (k->box && k->pidfd >= 0)
+	if (k->box && k->pidfd >= 0 && !k->ending)
 		kill(k->box, SIGINT);
 }
 

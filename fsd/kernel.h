@@ -19,6 +19,7 @@ struct kernel {
 	char *lost_why;             /* why the state before was lost; NULL nothing to tell */
 	struct run *run;            /* the one it runs, or is started for */
 	uint64_t exec_id;
+	bool ending;                /* its run is over but for what the driver has to put away */
 	pid_t box, pid;
 	int pidfd, driver;          /* of box; of the driver, to see its death before box has told */
 	int cmd, ack, guard, lifeline;

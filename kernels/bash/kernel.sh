@@ -299,9 +299,12 @@ __cellfs_leave() {
         __cellfs_kind=error
     fi
     builtin trap : INT
+    builtin printf '{"ev":"ending","id":%s}\n' "$__cellfs_id" >&254
     builtin trap - EXIT ERR
-    __cellfs_aliases=$(alias -p; builtin trap -p)
-    set -- "$(__cellfs_state)"
+    # A SIGINT that is on its way already must not cut the state short: a subshell has no handler.
+    until set -- "$(alias -p; builtin trap -p; echo '# all')"; [[ $1 == *'# all' ]]; do :; done
+    __cellfs_aliases=$1
+    until set -- "$(builtin trap '' INT; __cellfs_state; echo '# all')"; [[ $1 == *'# all' ]]; do :; done
     TMPDIR=$__cellfs_spool
     exec "$BASH" --norc --noprofile "$__cellfs_self" resume 251<<<"$1"
 }

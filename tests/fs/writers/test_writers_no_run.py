@@ -112,7 +112,7 @@ def test_runs_when_its_last_writer_has_closed_it(ctx):
 
 def test_a_close_that_runs_nothing_leaves_a_notice_that_names_the_process(ctx):
     cell = ctx / "cells/f.sh"
-    holder = spawn(["/usr/bin/python3", "-c", "import sys; f = open(sys.argv[1], 'a'); print(); sys.stdin.read()", cell],
+    holder = spawn(["/usr/bin/python3", "-c", "import sys; f = open(sys.argv[1], 'a'); print(flush=True); sys.stdin.read()", cell],
                    stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     holder.stdout.readline()
     ok(f"echo 'echo one' >{cell}")
