@@ -17,7 +17,7 @@ struct fs {
 	struct fuse_buf buf;
 	struct watch watch, mounts;
 	struct handles handles;
-	struct list parked;
+	struct list parked, listings;
 	struct mirror *mirror;
 	struct removed_hook removed;
 	void (*ready)(void *);
@@ -658,6 +658,7 @@ static void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, s
 
 /* An open directory: its list as it was at opendir. history/ may be too long for that, and is walked. */
 struct listing {
+	struct list link;
 	struct lister lister;
 	uint64_t ino;
 	struct fs *fs;
@@ -675,6 +676,13 @@ static void add_name(struct lister *l, const char *name, uint64_t ino, mode_t ty
 	d->n++;
 }
 
+static void listing_free(struct listing *d)
+{
+	list_del(&d->link);
+	buf_free(&d->names);
+	free(d);
+}
+
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
@@ -688,6 +696,7 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 		d->lister.add = add_name;
 		d->ino = ino;
 		d->fs = fs;
+		list_append(&fs->listings, &d->link);
 		add_name(&d->lister, ".", ino, S_IFDIR);
 		add_name(&d->lister, "..", N_ROOT, S_IFDIR);
 		tree_list(&n, &d->lister);
@@ -771,8 +780,7 @@ static void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info 
 	if (is_mirror(ino)) {
 		mirror_release(fs_of(req)->mirror, fi);
 	} else {
-		buf_free(&d->names);
-		free(d);
+		listing_free(d);
 	}
 	reply_err(req, 0);
 }
@@ -1062,6 +1070,7 @@ struct fs *fs_mount(struct world *w, const char *mountpoint, void (*ready)(void 
 	fs->arg = arg;
 	list_init(&fs->handles.all);
 	list_init(&fs->parked);
+	list_init(&fs->listings);
 	fs->mirror = mirror_new(open_workspace, fs);
 	fs->removed = (struct removed_hook){ .fn = on_removed, .arg = fs };
 	list_append(&w->removed_hooks, &fs->removed.link);
@@ -1086,9 +1095,18 @@ struct fs *fs_mount(struct world *w, const char *mountpoint, void (*ready)(void 
 	return fs;
 }
 
-static void log_nothing(enum fuse_log_level level, const char *fmt, va_list ap)
+/* That the mount is gone already is success; libfuse says otherwise, on stderr itself. */
+static void unmount_quietly(struct fs *fs)
 {
-	(void)level, (void)fmt, (void)ap;
+	auto_free char *there = fs->mount_id ? find_mount(fs->mount_id, NULL) : NULL;
+	auto_close int null = there ? -1 : open("/dev/null", O_WRONLY | O_CLOEXEC);
+	auto_close int err = null < 0 ? -1 : fcntl(2, F_DUPFD_CLOEXEC, 3);
+
+	if (err >= 0)
+		dup2(null, 2);
+	fuse_session_unmount(fs->se);
+	if (err >= 0)
+		dup2(err, 2);
 }
 
 void fs_unmount(struct fs *fs)
@@ -1102,9 +1120,10 @@ void fs_unmount(struct fs *fs)
 	drop_fd(&mounts);
 	while (!list_empty(&fs->handles.all))
 		shape_release(container_of(fs->handles.all.next, struct handle, link));
+	while (!list_empty(&fs->listings))
+		listing_free(container_of(fs->listings.next, struct listing, link));
 	if (fs->se) {
-		fuse_set_log_func(log_nothing); /* EINVAL of what is unmounted already is success */
-		fuse_session_unmount(fs->se);
+		unmount_quietly(fs);
 		fuse_session_destroy(fs->se);
 	}
 	mirror_free(fs->mirror);

@@ -101,7 +101,11 @@ class Mount:
     def unmount(self):
         """In order: exit status 0 and nothing from a sanitizer."""
         assert self.alive, f"the daemon has ended by itself ({self.proc and self.proc.returncode})\n{self.tail()}"
-        done = sh(["fusermount3", "-u", str(self.path)])
+        for _ in range(30):  # what a test ended may still be closing its files
+            done = sh(["fusermount3", "-u", str(self.path)])
+            if not done.returncode or "busy" not in done.stderr:
+                break
+            time.sleep(0.1)
         if done.returncode:
             who = users(self.path)
             self.kill()

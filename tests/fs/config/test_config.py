@@ -2,13 +2,12 @@
 
 import errno
 import os
-import shutil
 import subprocess
 
 import pytest
 
 from control.steps import about, events, kernel, record, says
-from mount import done, end_children, fails, ok, parked, read, read_bytes, read_until, fd_of, run, runs, spawn, status, within, write
+from mount import done, fails, ok, read, read_bytes, read_until, fd_of, run, runs, spawn, status, within, write
 
 OPTIONS = "wait=3"
 
@@ -75,6 +74,8 @@ WRITERS = {
     "cp": "echo 7s > /tmp/cellfs-v.$$; cp /tmp/cellfs-v.$$ timeout; rm /tmp/cellfs-v.$$",
     "draft and mv": "echo 7s > timeout.tmp.12.ab; mv timeout.tmp.12.ab timeout",
     "dd": "echo 7s | dd of=timeout status=none",
+    "byte by byte": "echo 7s | dd of=timeout bs=1 status=none",
+    "two children": "(/bin/echo -n 7; /bin/echo s) > timeout",
     "vim": "echo 5s > timeout; vim -Nu NONE -es -c s/5/7/ -c wq timeout",
     "vim backupcopy=yes": "echo 5s > timeout; vim -Nu NONE -es -c 'set bkc=yes bk' -c s/5/7/ -c wq timeout; rm -f timeout~",
     "vim backupcopy=no": "echo 5s > timeout; vim -Nu NONE -es -c 'set bkc=no bk' -c s/5/7/ -c wq timeout; rm -f timeout~",

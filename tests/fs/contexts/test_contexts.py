@@ -319,6 +319,14 @@ def test_contexts_can_be_made_and_removed_at_once_by_many(m):
 # ---- what is listed ------------------------------------------------------------------------------
 
 
+def test_statfs_and_access(m, ctx):
+    st = os.statvfs(m.path)
+    assert st.f_namemax == 255 and st.f_blocks > 0 and st.f_bavail > 0
+    for path in (m.path, m.contexts, ctx, ctx / "cells", ctx / "ctl", ctx / "config" / "timeout"):
+        assert os.access(path, os.R_OK) and os.access(path, os.W_OK) or path == m.path
+    assert not os.access(ctx / "nosuch", os.F_OK)
+
+
 def test_the_root_lists_what_the_contract_shows(m):
     assert set(os.listdir(m.path)) - {"artifacts"} == {
         "README.md", "AGENTS.md", "languages", "status", "log", "contexts",

@@ -3,12 +3,11 @@ unhurt, other contexts answer within a second, and the next cell starts a fresh 
 
 import os
 import re
-import stat
 
 import pytest
 
-from control.steps import ending, kernel, reason, record, says, until_status
-from mount import done, fails, read, run, within, write
+from control.steps import ending, kernel, reason, record, until_status
+from mount import done, read, run, within, write
 
 # The driver's end of its event pipe, found by trying: every pipe above 2 that can be written to.
 EVENTS = """

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from control.steps import events, kernel, record, says
-from mount import done, fd_of, read, read_bytes, read_until, run, spawn, write
+from mount import done, fd_of, read, read_bytes, read_until, run, spawn, within, write
 
 MIB = 1 << 20
 PRINT_3M = "import os\ndata = b''.join(b'%07d\\n' % i for i in range(3 << 17))\nos.write({fd}, data) if 0 else " \
@@ -116,6 +116,35 @@ def test_late_output_while_nothing_runs_is_followed_live(ctx):
         write(ctx / "workspace" / "go", "")
         assert read_until(fd, b"LATE\n") == b"own\nLATE\n"
     assert read(r / "stdout") == "own\n"
+
+
+def test_a_flood_ends_with_its_timeout_and_others_are_answered(m, ctx):
+    write(ctx / "config" / "output", "1M")
+    other = m.context("beside-a-flood")
+    assert done(run(other, "a.sh", "true\n")) == "ok"
+    for cell, code in (("a.py", "while True: print('x' * 1000)\n"), ("b.sh", "yes\n")):
+        r = run(ctx, cell, "#| timeout: 1\n" + code)
+        says(r, "x" if cell == "a.py" else "y")
+        with within(1):
+            assert done(run(other, "a.sh", "true\n")) == "ok"
+        with within(3):
+            assert done(r) == "timeout"
+        assert os.stat(r / "stdout").st_size < 1200000 and record(r)["truncated"]["stdout"]["total"] > MIB
+
+
+def test_a_flood_in_the_background_is_limited_and_others_are_answered(m, ctx):
+    write(ctx / "config" / "output", "1M")
+    other = m.context("beside-a-background")
+    r = run(ctx, "a.sh", "yes & echo $!\n")
+    assert done(r) == "ok"
+    for _ in range(20):
+        with within(1):
+            assert done(run(other, "a.sh", "true\n")) == "ok"
+    assert done(run(ctx, "b.py", "import time\ntime.sleep(1)\n")) == "ok"
+    assert os.stat(ctx / "stdout").st_size < 4 * MIB  # what a kernel prints while it runs nothing has the limit, too
+    assert os.stat(ctx / "events.jsonl").st_size < MIB
+    write(ctx / "ctl", "stop\n")
+    assert done(run(ctx, "c.sh", "true\n")) == "ok"
 
 
 # ---- exit ----------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from control.steps import ending, kernel, peek, record, says, until_status
-from mount import done, fails, parked, read, run, runs, spawn, status, within, write
+from mount import done, fails, ok, parked, read, run, runs, spawn, status, within, write
 
 # What ends at the first SIGINT, at the second, and what only SIGKILL ends: cell, its code behind
 # the option line, the least and most seconds, is the state kept?
@@ -21,6 +21,7 @@ LADDER = {
 DEAF = {
     "ignored": ("a.py", "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass\n"),
     "caught": ("a.py", "import time\nwhile True:\n try: time.sleep(1000)\n except KeyboardInterrupt: pass\n"),
+    "stopped": ("a.sh", "kill -STOP $$\n"),
     "trapped": ("a.sh", "trap '' INT; while :; do sleep 1; done\n"),
 }
 
@@ -171,6 +172,17 @@ def test_rm_r_of_a_run_forgets_it_for_good_and_is_ebusy_before_its_end(ctx):
     assert b"\0" * len("SECRET2\nmore\n") in peek(ctx / "stdout")
     write(ctx / "ctl", "interrupt\n")
     assert done(r) == "interrupted"
+
+
+def test_rm_r_of_history_by_rm(ctx):
+    for i in range(4):
+        assert done(run(ctx, f"{i % 2}.sh", f"echo {i}\n")) == "ok"
+    ok(["rm", "-r", str(ctx / "history" / "2"), str(ctx / "results" / "0.sh")])
+    assert runs(ctx) == [1, 4] and read(ctx / "results" / "0.sh" / "stdout") == "0\n"
+    ok(f"rm -r {ctx}/history/*")
+    assert runs(ctx) == [] and set(os.listdir(ctx / "results")) <= {"latest"}
+    assert sorted(os.listdir(ctx / "cells")) == ["0.sh", "1.sh"]
+    assert record(run(ctx, "0.sh", "true\n"))["id"] == 5
 
 
 # ---- idle ----------------------------------------------------------------------------------------

@@ -6,14 +6,13 @@ import json
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 
 import pytest
 
 from control.steps import about, ending, events, kernel, peek, reason, record, says
 from mount import (
-    BUILD, ENDED, Mount, done, fails, fd_of, ok, read, read_bytes, run, runs, sh, spawn, status, until, write,
+    BUILD, ENDED, Mount, done, fails, ok, read, read_bytes, run, runs, sh, spawn, status, until, write,
 )
 
 LIVING = {"status", "context.json", "events.jsonl", "log"}  # of a context: they change when its kernels end

@@ -14,7 +14,7 @@ import pytest
 
 from control.steps import about, ending, kernel, peek, says
 from mount import (
-    BUILD, PATIENCE, done, end, fails, is_dead, lazy_unmount, ok, parked, read, read_until, run, sh, spawn, status, within, write,
+    BUILD, PATIENCE, done, end, fails, is_dead, lazy_unmount, ok, parked, read, read_until, run, sh, spawn, status, until, within, write,
 )
 
 CELLFS = str(BUILD / "cellfs")
@@ -274,6 +274,12 @@ def test_no_dev_fuse(d):
     assert "modprobe" in said or "--device" in said, said
 
 
+def test_a_state_dir_that_cannot_be_written(d):
+    (d / "s").mkdir()
+    script = f"mount --bind {d}/s {d}/s; mount -o remount,ro,bind {d}/s"
+    refused(private(d, script, CELLFS, d / "s", d / "m"), d / "s", "ead-only")
+
+
 def test_a_user_who_may_not_open_dev_fuse(d):
     for name in ("s", "m"):
         os.makedirs(d / name, exist_ok=True)
@@ -376,6 +382,17 @@ def test_the_end_with_a_kernel_that_ignores_signals(fresh):
     with within(4), ending(kernel(fresh.main)["pid"]):
         fresh.signal(signal.SIGTERM)
         fresh.wait_end(0)
+
+
+def test_the_end_while_a_context_is_being_deleted(fresh):
+    ctx = fresh.context("big")
+    assert done(run(ctx, "a.sh", "mkdir d; cd d; for i in {1..100}; do touch $i-{1..100}; done\n")) == "ok"
+    write(ctx / "ctl", "remove\n")
+    with within(5):
+        fresh.unmount()
+    fresh.start()
+    assert os.listdir(fresh.contexts) == ["main"]
+    until(lambda: os.listdir(fresh.state / "trash") == [], 10, "the trash is not emptied")
 
 
 def test_the_end_with_many_contexts_and_kernels(fresh):
