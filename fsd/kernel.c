@@ -207,6 +207,14 @@ void kernel_free(struct kernel *k)
 	free(k);
 }
 
+/* Did it die without box having told yet? (Its pipes may live on in processes that it left.) */
+static bool is_dead(const struct kernel *k)
+{
+	struct pollfd p = { .fd = k->driver, .events = POLLIN };
+
+	return poll(&p, 1, 0) == 1;
+}
+
 /* ---- output ---- */
 
 static struct flow *flow_of(struct kernel *k, int stream)
@@ -571,6 +579,12 @@ static struct run *event_run(struct kernel *k, const struct json *ev)
 	return k->state == K_BUSY && k->run && (uint64_t)id == k->exec_id ? k->run : NULL;
 }
 
+static void ack(struct kernel *k)
+{
+	if (k->ack >= 0 && write(k->ack, "a", 1) < 0) { /* full: the driver has more acks than it asked for */
+	}
+}
+
 static void on_display(struct kernel *k, const struct json *ev)
 {
 	struct run *r = event_run(k, ev);
@@ -581,8 +595,7 @@ static void on_display(struct kernel *k, const struct json *ev)
 		err = run_display(r, ev, k->spool, why);
 	else if (k->messages < 100)
 		notice(k->ctx, NULL, "a display of the %s kernel came while it ran nothing", k->key);
-	if (k->ack >= 0 && write(k->ack, "a", 1) < 0) { /* full: the driver has more acks than displays */
-	}
+	ack(k);
 	if (err)
 		broken(k, why);
 }
@@ -607,6 +620,7 @@ static void on_error(struct kernel *k, const struct json *ev)
 static void on_ending(struct kernel *k, const struct json *ev)
 {
 	k->ending |= event_run(k, ev) != NULL;
+	ack(k);
 }
 
 static void on_stream(struct kernel *k, const struct json *ev)
@@ -1023,14 +1037,6 @@ static void start(struct kernel *k)
 	world_touch(c->world);
 }
 
-/* Did it die without box having told yet? (Its pipes may live on in processes that it left.) */
-static bool is_dead(const struct kernel *k)
-{
-	struct pollfd p = { .fd = k->driver, .events = POLLIN };
-
-	return poll(&p, 1, 0) == 1;
-}
-
 void kernel_run(struct kernel *k, struct run *r)
 {
 	if (k->state == K_IDLE && is_dead(k)) {
@@ -1044,11 +1050,12 @@ void kernel_run(struct kernel *k, struct run *r)
 		start(k);
 }
 
+/* To the group itself, not by way of box: when kill() returns, the signal is there, so none is on its way
+ * any more when an `ending` is acked. The pidfd tells that the number is still the driver's. */
 void kernel_signal(struct kernel *k)
 {
-	/* box passes it on to the driver's process group, whose number nobody can have reused there */
-	if (k->box && k->pidfd >= 0 && !k->ending)
-		kill(k->box, SIGINT);
+	if (k->pid > 0 && !k->ending && !is_dead(k))
+		kill(-k->pid, SIGINT);
 }
 
 void kernel_guard(struct kernel *k)

@@ -299,7 +299,16 @@ __cellfs_leave() {
         __cellfs_kind=error
     fi
     builtin trap : INT
+    # When this is acked no SIGINT comes any more: the shell that takes over cannot handle one at first.
     builtin printf '{"ev":"ending","id":%s}\n' "$__cellfs_id" >&254
+    __cellfs_owed=$((__cellfs_owed + 1))
+    while ((__cellfs_owed > 0)); do
+        if builtin read -r -N 1 -u 252 REPLY; then
+            __cellfs_owed=$((__cellfs_owed - 1))
+        elif (($? <= 128)); then
+            break
+        fi
+    done
     builtin trap - EXIT ERR
     # A SIGINT that is on its way already must not cut the state short: a subshell has no handler.
     until set -- "$(alias -p; builtin trap -p; echo '# all')"; [[ $1 == *'# all' ]]; do :; done
@@ -312,7 +321,7 @@ __cellfs_leave() {
 # The loop. A cell is sourced here, outside any function, so that its `declare` makes globals; all
 # is one command, so that no alias of a cell gets into it.
 {
-    builtin trap '__cellfs_leave "$?"' EXIT
+    builtin trap '__cellfs_exit=$?; builtin trap : INT; __cellfs_leave "$__cellfs_exit"' EXIT
 
     if [[ -n $__cellfs_resumed ]]; then
         eval "$__cellfs_aliases" 2>/dev/null
@@ -358,7 +367,8 @@ __cellfs_leave() {
                 fi
                 __cellfs_args=("$@")
                 eval "$__cellfs_set"
-                builtin trap '__cellfs_interrupted=1; builtin exit 130' INT
+                # An exit that is under way goes on: a second one would cut its trap off.
+                builtin trap '__cellfs_interrupted=1; [[ $__cellfs_asked ]] || builtin exit 130' INT
                 [[ -z $__cellfs_options ]] || set -$__cellfs_options
                 builtin source "$__cellfs_path"
                 {

@@ -197,8 +197,8 @@ class Driver:
             self.events.append(event)
             if event["ev"] == "display":
                 self._take_files(event)
-                if self.ack:
-                    self.give_ack()
+            if event["ev"] in ("display", "ending") and self.ack:
+                self.give_ack()
 
     def _take_files(self, event):
         for mime, value in event["data"].items():

@@ -249,10 +249,16 @@ def test_interrupt_while_an_ack_is_owed(driver, run, say):
     number = driver.start(code, say["file"])
     event = driver.event("display")
     driver.interrupt()
-    done = driver.event("done")
+    owed = 1
+    while (end := driver.event())["ev"] != "done":
+        if end["ev"] == "ending":  # this one is awaited, and the one before it
+            driver.give_ack()
+            driver.give_ack()
+            owed = 0
     driver.ack = True
-    assert (done["id"], done["status"]) == (number, "interrupted")
-    driver.give_ack()
+    assert (end["id"], end["status"]) == (number, "interrupted")
+    for _ in range(owed):
+        driver.give_ack()
     assert event["id"] == number
     test_prints_and_displays_keep_their_order(run, say)
 
