@@ -151,8 +151,8 @@ void fs_answer_all(struct fs *fs)
 /* Names that always mean the same file below their parent may be cached by the kernel. */
 static double entry_timeout(const struct node *n)
 {
-	return n->row->name && (n->row->of == O_WORLD || n->row->of == O_CONTEXT) && n->kind != N_LATEST &&
-		       n->kind != N_CELLS ? FIXED_NAME_S : 0;
+	return n->row->name && (n->row->of == O_WORLD || n->row->of == O_CONTEXT) && n->kind != N_LATEST ?
+		       FIXED_NAME_S : 0;
 }
 
 static int entry_of(struct fs *fs, uint64_t ino, struct fuse_entry_param *e)
