@@ -1094,7 +1094,7 @@ void kernel_usage(const struct kernel *k, int64_t *cpu_us, int64_t *max_rss)
 	if (k->pid <= 0)
 		return;
 	if (!clock_getcpuclockid(k->pid, &id) && !clock_gettime(id, &ts))
-		*cpu_us = ts.tv_sec * 1000000LL + ts.tv_nsec / 1000;
+		*cpu_us = ts_to_us(ts);
 	snprintf(path, sizeof(path), "/proc/%d/status", k->pid);
 	if (max_rss && !read_file(AT_FDCWD, path, 16384, &b) && (hwm = strstr(b.s, "VmHWM:")))
 		*max_rss = strtoll(hwm + 6, NULL, 10) << 10;

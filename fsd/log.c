@@ -14,7 +14,7 @@ int log_open(struct log *l, int dir, const char *name)
 	fstat(fd, &st);
 	l->fd = fd;
 	l->size = st.st_size;
-	l->time = st.st_size ? st.st_mtim.tv_sec * 1000000LL + st.st_mtim.tv_nsec / 1000 : 0;
+	l->time = st.st_size ? ts_to_us(st.st_mtim) : 0;
 	return 0;
 }
 

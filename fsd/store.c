@@ -155,7 +155,7 @@ int store_size(struct store *s)
 		if (fstat(fd, &st) < 0)
 			return -errno;
 		s->end[i] = st.st_size;
-		s->time[i] = st.st_mtim.tv_sec * 1000000LL + st.st_mtim.tv_nsec / 1000;
+		s->time[i] = ts_to_us(st.st_mtim);
 	}
 	s->sized = true;
 	return 0;

@@ -353,18 +353,13 @@ static int64_t time_languages(const struct node *n)
 	return n->world->languages_time;
 }
 
-static int64_t stat_time(const struct stat *st)
-{
-	return st->st_mtim.tv_sec * 1000000LL + st->st_mtim.tv_nsec / 1000;
-}
-
 static int64_t time_value(const struct node *n)
 {
 	auto_buf struct buf b = { 0 };
 	struct stat st;
 
 	if (value_read(n->ctx, node_body_dir(n), value_node_name(n), &b, &st) == 0)
-		return stat_time(&st);
+		return ts_to_us(st.st_mtim);
 	return n->ctx->created;
 }
 
@@ -379,14 +374,14 @@ static int64_t time_dir(const struct node *n)
 	auto_free char *path = context_path(n->ctx, body_dir_name(node_body_dir(n)));
 	struct stat st;
 
-	return fstatat(n->world->contexts_dir, path, &st, 0) ? n->ctx->created : stat_time(&st);
+	return fstatat(n->world->contexts_dir, path, &st, 0) ? n->ctx->created : ts_to_us(st.st_mtim);
 }
 
 static int64_t time_contexts(const struct node *n)
 {
 	struct stat st;
 
-	return fstat(n->world->names_dir, &st) ? n->world->born : stat_time(&st);
+	return fstat(n->world->names_dir, &st) ? n->world->born : ts_to_us(st.st_mtim);
 }
 
 static int64_t time_names(const struct node *n)

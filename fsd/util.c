@@ -333,7 +333,7 @@ static int64_t clock_us(clockid_t id)
 	struct timespec ts;
 
 	clock_gettime(id, &ts);
-	return ts.tv_sec * 1000000LL + ts.tv_nsec / 1000;
+	return ts_to_us(ts);
 }
 
 int64_t mono_us(void)
@@ -344,6 +344,11 @@ int64_t mono_us(void)
 int64_t wall_us(void)
 {
 	return clock_us(CLOCK_REALTIME);
+}
+
+int64_t ts_to_us(struct timespec ts)
+{
+	return ts.tv_sec * 1000000LL + ts.tv_nsec / 1000;
 }
 
 struct timespec us_to_ts(int64_t us)

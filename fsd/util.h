@@ -150,6 +150,7 @@ int64_t mono_us(void);
 /* Microseconds since 1970, UTC. */
 int64_t wall_us(void);
 struct timespec us_to_ts(int64_t us);
+int64_t ts_to_us(struct timespec ts);
 /* RFC 3339, UTC, microseconds. */
 void buf_time(struct buf *b, int64_t us);
 

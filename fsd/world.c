@@ -389,7 +389,7 @@ static int64_t file_time(int dir, const char *name)
 	struct stat st;
 
 	return fstatat(dir, name, &st, 0) < 0 ? wall_us() :
-						st.st_mtim.tv_sec * 1000000LL + st.st_mtim.tv_nsec / 1000;
+						ts_to_us(st.st_mtim);
 }
 
 /* `languages` has the mtime of its last change, also when that was between two mounts. */

@@ -1,23 +1,5 @@
 /* ctl: every line is checked before any is done, and each verb does what its help says. */
-#include "domain.h"
-
-static struct domain d;
-
-static int setup(void **state)
-{
-	must(domain_make(&d, 0));
-	domain_open(&d);
-	alarm(120);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	domain_close(&d);
-	domain_unmake(&d);
-	alarm(0);
-	return 0;
-}
+#include "opened.h"
 
 static void status_is(uint64_t number, enum run_status status)
 {

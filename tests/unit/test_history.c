@@ -1,33 +1,7 @@
 /* context and index: what was is there after a stop, a crash, and the loss of the index. */
 #include <sys/wait.h>
 
-#include "domain.h"
-
-static struct domain d;
-
-static int setup(void **state)
-{
-	must(domain_make(&d, 0));
-	domain_open(&d);
-	alarm(120);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	domain_close(&d);
-	domain_unmake(&d);
-	alarm(0);
-	return 0;
-}
-
-static struct run *ran(const char *name, const char *text)
-{
-	struct run *r = domain_run(&d, name, text);
-
-	assert_non_null(r);
-	return r;
-}
+#include "opened.h"
 
 static void status_is(uint64_t number, enum run_status status)
 {

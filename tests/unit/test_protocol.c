@@ -1,31 +1,5 @@
 /* kernel: what a driver says is checked, whatever it is; the next cell runs in any case. */
-#include "domain.h"
-
-static struct domain d;
-
-static int setup(void **state)
-{
-	must(domain_make(&d, 0));
-	domain_open(&d);
-	alarm(120);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	domain_close(&d);
-	domain_unmake(&d);
-	alarm(0);
-	return 0;
-}
-
-static struct run *ran(const char *name, const char *text)
-{
-	struct run *r = domain_run(&d, name, text);
-
-	assert_non_null(r);
-	return r;
-}
+#include "opened.h"
 
 /* Everything else works afterwards, and is the same after a start. */
 static void goes_on(void)
