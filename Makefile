@@ -1,6 +1,6 @@
 # cellfs: a code interpreter that is a directory.
 #
-#   make            build/cellfs (the daemon) and build/box (the supervisor of the kernels)
+#   make            build/cellfs (the daemon), build/box and libbox.so (the kernels' boxes)
 #   make run        install what is missing, build, and show a first session and examples/analysis
 #   make test       install what is missing, build, run every test
 #   make help       the other targets
@@ -51,12 +51,13 @@ defines := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFUSE_USE_VERSION=314 \
 	-DCELLFS_VERSION='"$(VERSION)"'
 daemon_cflags = $(common_cflags) $(SANITIZE) $(defines) -iquote fsd $(pkg_cflags) $(CPPFLAGS) $(CFLAGS)
 # The supervisor is static: it never carries a sanitizer, and no library of ours.
-box_cflags    = $(common_cflags) -D_FILE_OFFSET_BITS=64 $(CPPFLAGS) $(CFLAGS)
+box_cflags    = $(common_cflags) -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 $(CPPFLAGS) $(CFLAGS)
 ldflags       = $(SANITIZE) $(LDFLAGS)
 ldlibs        = $(pkg_libs) -lm -lpthread
 
 O    := $(BUILD)/obj
-SRC  := $(filter-out fsd/box.c,$(sort $(wildcard fsd/*.c)))
+SRC  := $(sort $(wildcard fsd/*.c))
+BOX  := $(sort $(wildcard fsd/box/*.c))
 OBJ  := $(SRC:fsd/%.c=$(O)/%.o)
 CORE := $(filter-out $(O)/main.o,$(OBJ))
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(sort $(wildcard tests/unit/*.c)))
@@ -74,7 +75,7 @@ endif
 .PHONY: all unit deps run test check asan lint fuzz fuzzers bench install uninstall clean format \
 	help FORCE
 
-all: $(BUILD)/cellfs $(BUILD)/box
+all: $(BUILD)/cellfs $(BUILD)/box $(BUILD)/libbox.so
 
 help:
 	@printf '%s\n' \
@@ -109,8 +110,16 @@ $(O)/%.o: fsd/%.c $(O)/flags
 $(BUILD)/cellfs: $(OBJ)
 	$(cc) $(ldflags) -o $@ $^ $(ldlibs)
 
-$(BUILD)/box: fsd/box.c $(O)/flags
-	$(cc) $(box_cflags) -MMD -MP -MF $(O)/box.d -static $(LDFLAGS) -o $@ $<
+$(O)/box/%.o: fsd/box/%.c $(O)/flags
+	@mkdir -p $(@D)
+	$(cc) $(box_cflags) -fPIC -fvisibility=hidden -ffunction-sections -MMD -MP -c -o $@ $<
+
+$(BUILD)/box: $(BOX:fsd/box/%.c=$(O)/box/%.o)
+	$(cc) -static $(LDFLAGS) -o $@ $^ -lseccomp
+
+# For fork servers: entering a box without exec. What makes filters and boxes is left out.
+$(BUILD)/libbox.so: $(patsubst %,$(O)/box/%.o,join end lock load)
+	$(cc) -shared -Wl,--gc-sections -Wl,-z,defs $(LDFLAGS) -o $@ $^
 
 unit: $(UNIT)
 
@@ -127,7 +136,7 @@ $(BUILD)/%: tests/fuzz/%.c $(CORE)
 		$(ldflags) -o $@ $< $(CORE) $(ldlibs)
 endif
 
--include $(wildcard $(O)/*.d)
+-include $(wildcard $(O)/*.d $(O)/box/*.d)
 
 # ---- run and test ------------------------------------------------------------------------------
 
@@ -162,7 +171,7 @@ lint:
 	+$(MAKE) --no-print-directory -k WERROR=1 BUILD=build/lint all unit
 
 format:
-	clang-format -i $(wildcard fsd/*.c fsd/*.h)
+	clang-format -i $(wildcard fsd/*.c fsd/*.h fsd/box/*.c fsd/box/*.h)
 
 fuzz:
 	.ci/deps fuzz
@@ -188,7 +197,7 @@ install: all
 	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(libexecdir) $(DESTDIR)$(datadir) \
 		$(DESTDIR)$(mandir)/man1 $(DESTDIR)$(mandir)/man5
 	install -m 755 $(BUILD)/cellfs $(DESTDIR)$(bindir)/cellfs
-	install -m 755 $(BUILD)/box $(DESTDIR)$(libexecdir)/box
+	install -m 755 $(BUILD)/box $(BUILD)/libbox.so $(DESTDIR)$(libexecdir)
 	set -e; for f in $(KERNEL_FILES); do \
 		mode=644; [ ! -x $$f ] || mode=755; \
 		install -D -m $$mode $$f $(DESTDIR)$(datadir)/$$f; \
@@ -202,7 +211,7 @@ uninstall:
 	rm -rf $(DESTDIR)$(libexecdir) $(DESTDIR)$(datadir)
 
 compile_commands.json: FORCE
-	@{ sep='['; for f in $(SRC) fsd/box.c $(wildcard tests/unit/*.c); do \
+	@{ sep='['; for f in $(SRC) $(BOX) $(wildcard tests/unit/*.c); do \
 		printf '%s\n{"directory": "%s", "file": "%s", "arguments": [%s"-c", "%s"]}' \
 			"$$sep" "$(CURDIR)" "$$f" \
 			"$$(printf '"%s", ' $(CC) $(subst \",\\\",$(subst ",\",$(subst ',,$(daemon_cflags) $(unit_cflags)))))" "$$f"; \

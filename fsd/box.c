@@ -1,488 +1,627 @@
-/*
- * box - the supervisor through which every kernel starts.
- *
- *   box --lifeline=FD --report=FD [--cwd=DIR] -- PROGRAM ARG...
- *
- * Runs PROGRAM (the driver) as leader of a session of its own, tells the report pipe how it ended,
- * and sees to it that nothing which it started outlives it. The report has one line a write:
- *
- *   started PID
- *   exited CODE | signaled SIG | failed TEXT     exactly one, when PROGRAM has ended
- *
- * Box exits 0 when the last descendant is gone, so its own end means "all gone". SIGINT to box goes
- * to PROGRAM's process group. SIGTERM, or the end of file on the lifeline (whoever holds its other
- * end closed it or died), kills everything now.
- *
- * PROGRAM gets fds 0 to 6 as box got them, and no other; the environment is passed on as it is.
- *
- * What it does not know: cells, the protocol, limits, and the isolation (yet: namespaces, mounts,
- * rlimits and seccomp belong into become(), between the session and the exec). Until there is a
- * pid namespace, code of the same user can SIGKILL box: PROGRAM then dies with it, other
- * descendants do not. Needs /proc; a setuid descendant of an unprivileged box cannot be killed and
- * keeps it waiting.
- */
-#define _GNU_SOURCE
-#include <dirent.h>
-#include <errno.h>
+#include "box.h"
+
+#include "kernel.h"
+#include "meter.h"
+
 #include <fcntl.h>
-#include <getopt.h>
-#include <poll.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdbool.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
-#ifndef PROC_CHILDREN /* the tests build one that must do without CONFIG_PROC_CHILDREN */
-#define PROC_CHILDREN "/proc/thread-self/children"
-#endif
+enum { START_US = 30 * 1000000, GROUP_RETRY_US = 50000 };
 
-enum {
-	OWN_FD = 7,          /* fds below are PROGRAM's, those from here on are box's */
-	PID_SPACE = 1 << 22, /* PID_MAX_LIMIT of 64-bit Linux */
-	HERD_MAX = 1 << 16,  /* more than that take another round */
-	FIRST_ROUND_MS = 20,
-	LAST_ROUND_MS = 1000,
-};
+enum box_event { E_UP, E_END, E_COUNT };
 
-/* The descendants met in one search; zero pages as long as nobody has to be killed. */
-struct herd {
-	int n;
-	pid_t pids[HERD_MAX];
-	unsigned char met[PID_SPACE / 8];
+static const unsigned char steps[BOX_STATES][E_COUNT] = {
+	[BOX_STARTING] = { [E_UP] = BOX_UP, [E_END] = BOX_DYING },
+	[BOX_UP] = { [E_END] = BOX_DYING },
 };
 
 struct box {
-	const char *cwd;
-	char **argv;
-	int lifeline, report;
-	int signals;   /* signalfd */
-	int failure;   /* PROGRAM's side writes here why it could not be started */
-	pid_t program; /* 0 once it has been reaped: its number may be somebody else's then */
-	struct herd herd;
+	struct world *world;
+	struct context *ctx;          /* NULL: the context is gone, or has another box */
+	enum box_state state;
+	bool retired, giving;         /* GIVING: its files are made its own */
+	pid_t launcher, init;         /* not reaped yet */
+	struct watch w_launcher, w_init, w_socket;
+	struct timer limit;           /* of the start */
+	int fds[BOX_UP_FDS];          /* namespaces, /proc, / */
+	struct cgroup group;
+	bool grouped;
+	struct metered metered;
+	struct net_link *net;
+	char *failure;
+	struct strings prefixes;      /* what it has of interpreters */
+	int64_t memory, processes, network;
 };
 
-/* --- the report --- */
-
-/* One write; a daemon that does not read, or is gone, loses the line and holds up nothing. */
-__attribute__((format(printf, 2, 3))) static void report(struct box *b, const char *fmt, ...)
+static bool step(struct box *b, enum box_event e)
 {
-	char line[512];
-	va_list ap;
-
-	va_start(ap, fmt);
-	int n = vsnprintf(line, sizeof(line) - 1, fmt, ap);
-	va_end(ap);
-	if (n > (int)sizeof(line) - 2)
-		n = sizeof(line) - 2;
-	for (int i = 0; i < n; i++) /* a program's name may hold a newline */
-		if ((unsigned char)line[i] < ' ')
-			line[i] = '?';
-	line[n++] = '\n';
-	if (write(b->report, line, n) < 0)
-		return;
-}
-
-static void report_end(struct box *b, int status)
-{
-	char why[400];
-	ssize_t n = read(b->failure, why, sizeof(why)); /* all writers are gone: never blocks */
-
-	if (n > 0)
-		report(b, "failed %.*s", (int)n, why);
-	else if (WIFSIGNALED(status))
-		report(b, "signaled %d", WTERMSIG(status));
-	else
-		report(b, "exited %d", WEXITSTATUS(status));
-}
-
-/* --- finding and killing the descendants --- */
-
-static bool is_met(const struct herd *h, pid_t pid)
-{
-	return pid > 0 && pid < PID_SPACE && h->met[pid / 8] >> pid % 8 & 1;
-}
-
-/*
- * Stops whom it has not met yet, and only then looks at its children: fork() cannot complete with
- * a signal pending, so a list read after it is final, but for orphans that still move.
- */
-static void meet(struct herd *h, pid_t pid)
-{
-	if (pid <= 0 || pid >= PID_SPACE || h->n == HERD_MAX || is_met(h, pid))
-		return;
-	h->met[pid / 8] |= 1 << pid % 8;
-	h->pids[h->n++] = pid;
-	kill(pid, SIGSTOP);
-}
-
-static void meet_listed(struct herd *h, int fd)
-{
-	char buf[4096];
-	pid_t pid = 0;
-	ssize_t n;
-
-	while ((n = read(fd, buf, sizeof(buf))) > 0)
-		for (ssize_t i = 0; i < n; i++) {
-			if (buf[i] >= '0' && buf[i] <= '9') {
-				pid = pid * 10 + (buf[i] - '0');
-			} else {
-				meet(h, pid);
-				pid = 0;
-			}
-		}
-}
-
-/* The children of a process are listed by the thread that made them. */
-static void meet_children(struct herd *h, pid_t pid)
-{
-	char path[64];
-	struct dirent *e;
-
-	snprintf(path, sizeof(path), "/proc/%d/task", pid);
-	DIR *d = opendir(path);
-	while (d && (e = readdir(d))) {
-		if (e->d_name[0] == '.')
-			continue;
-		snprintf(path, sizeof(path), "%.20s/children", e->d_name);
-		int fd = openat(dirfd(d), path, O_RDONLY | O_CLOEXEC);
-		if (fd >= 0) {
-			meet_listed(h, fd);
-			close(fd);
-		}
-	}
-	if (d)
-		closedir(d);
-}
-
-static pid_t parent_of(int proc, const char *pid)
-{
-	char path[64], stat[512], *p;
-	int ppid = 0;
-
-	snprintf(path, sizeof(path), "%.20s/stat", pid);
-	int fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	ssize_t n = read(fd, stat, sizeof(stat) - 1);
-	close(fd);
-	stat[n > 0 ? n : 0] = 0;
-	p = strrchr(stat, ')'); /* the name before it may hold anything, parentheses too */
-	return p && sscanf(p + 1, " %*c %d", &ppid) == 1 ? ppid : 0;
-}
-
-/* Where the kernel keeps no lists: all processes, oldest numbers first, so mostly parents first. */
-static void meet_by_parent(struct herd *h)
-{
-	DIR *d = opendir("/proc");
-	struct dirent *e;
-
-	while (d && (e = readdir(d)))
-		if (atoi(e->d_name) > 0 && is_met(h, parent_of(dirfd(d), e->d_name)))
-			meet(h, atoi(e->d_name));
-	if (d)
-		closedir(d);
-}
-
-/* Stops every descendant; done when a whole pass has met no new one. */
-static void freeze(struct herd *h)
-{
-	bool listed = access(PROC_CHILDREN, R_OK) == 0;
-	pid_t box = getpid();
-	int before;
-
-	for (int i = 0; i < h->n; i++)
-		h->met[h->pids[i] / 8] = 0;
-	h->met[box / 8] |= 1 << box % 8; /* the root of the search: met, and not stopped */
-	h->pids[0] = box;
-	h->n = 1;
-	do {
-		before = h->n;
-		if (!listed)
-			meet_by_parent(h);
-		for (int i = 0; listed && i < h->n; i++)
-			meet_children(h, h->pids[i]);
-	} while (h->n != before);
-}
-
-/* Takes the ended children; false if there are none left at all, ended or alive. */
-static bool reap(struct box *b)
-{
-	int status;
-	pid_t pid;
-
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-		if (pid == b->program) {
-			b->program = 0;
-			report_end(b, status);
-		}
-	return pid == 0;
-}
-
-static long now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
-/* Reaps for at most `ms`; true when no child is left, so no descendant. */
-static bool reap_for(struct box *b, long ms)
-{
-	long until = now_ms() + ms, left;
-	sigset_t chld;
-
-	sigemptyset(&chld);
-	sigaddset(&chld, SIGCHLD);
-	while (reap(b)) {
-		left = until - now_ms();
-		if (left <= 0)
-			return false;
-		sigtimedwait(&chld, NULL, &(struct timespec){ left / 1000, left % 1000 * 1000000 });
-	}
+	if (!steps[b->state][e])
+		return false;
+	b->state = steps[b->state][e];
 	return true;
 }
 
-/*
- * Freeze first: were a fork bomb killed one by one, the living would fill the places of the dead.
- * Also, nobody but box can reap then, so no number met can have become another process's. Children
- * before parents: a process group left without one is sent a SIGCONT by the kernel.
- * One round is enough but for processes that moved to another parent under our eyes, or that sit
- * in an uninterruptible call; those are looked for again, ever more seldom.
- */
-static void end_all(struct box *b)
+static void drop_watch(struct box *b, struct watch *w)
 {
-	long ms = FIRST_ROUND_MS;
+	int fd = w->fn ? w->fd : -1;
 
-	while (reap(b)) {
-		freeze(&b->herd);
-		for (int i = b->herd.n - 1; i > 0; i--)
-			kill(b->herd.pids[i], SIGKILL);
-		if (reap_for(b, ms))
+	watch_del(b->world->loop, w);
+	drop_fd(&fd);
+}
+
+/* ---- the end ---- */
+
+/* A group whose last process has ended may stay busy for a moment. */
+struct grave {
+	struct world *world;
+	struct cgroup group;
+	struct timer timer;
+	int tries;
+};
+
+static void bury(void *arg)
+{
+	struct grave *g = arg;
+
+	if (cgroup_remove(&g->group) == -EBUSY && g->tries++ < 200 && !g->world->stopping) {
+		timer_set(g->world->loop, &g->timer, GROUP_RETRY_US, bury, g);
+		return;
+	}
+	free(g);
+}
+
+static void remove_group(struct box *b)
+{
+	if (!b->grouped || cgroup_remove(&b->group) != -EBUSY)
+		return;
+	struct grave *g = xcalloc(1, sizeof(*g));
+	*g = (struct grave){ .world = b->world, .group = b->group };
+	timer_set(b->world->loop, &g->timer, GROUP_RETRY_US, bury, g);
+}
+
+/* All its processes are gone. */
+static void gone(struct box *b)
+{
+	struct context *c = b->ctx;
+	struct world *w = b->world;
+	auto_free char *why = b->failure;
+
+	net_stop(b->net);
+	meter_del(w->meter, &b->metered);
+	remove_group(b);
+	timer_stop(w->loop, &b->limit);
+	drop_watch(b, &b->w_socket);
+	for (int i = 0; i < BOX_UP_FDS; i++)
+		drop_fd(&b->fds[i]);
+	strings_clear(&b->prefixes);
+	w->boxes_running--;
+	free(b);
+	world_touch(w);
+	if (!c)
+		return;
+	c->box = NULL;
+	kernels_swept(c);
+	if (why)
+		kernels_box_failed(c, why);
+	else
+		kernels_box_up(c); /* who waited for its end starts another */
+}
+
+static void try_gone(struct box *b)
+{
+	if (b->state == BOX_DYING && !b->launcher && !b->init && !b->giving)
+		gone(b);
+}
+
+static void end(struct box *b)
+{
+	if (!step(b, E_END))
+		return;
+	drop_watch(b, &b->w_socket); /* pid 1 reads its end, and everybody dies with it */
+	timer_stop(b->world->loop, &b->limit);
+	try_gone(b);
+}
+
+static void fail(struct box *b, const char *why)
+{
+	if (!b->failure)
+		b->failure = xstrdup(why);
+	if (b->ctx)
+		context_log(b->ctx, "box: %s", why);
+	end(b);
+}
+
+static void on_launcher(void *arg, uint32_t mask)
+{
+	struct box *b = arg;
+
+	(void)mask;
+	waitpid(b->launcher, NULL, 0);
+	b->launcher = 0;
+	drop_watch(b, &b->w_launcher);
+	try_gone(b);
+	/* Else its last messages are still to be read; without any the socket ends. */
+}
+
+static void on_init(void *arg, uint32_t mask)
+{
+	struct box *b = arg;
+
+	(void)mask;
+	waitpid(b->init, NULL, 0);
+	b->init = 0;
+	drop_watch(b, &b->w_init);
+	if (b->state == BOX_UP)
+		fail(b, "its first process ended"); /* out of memory, or an administrator */
+	else
+		try_gone(b);
+}
+
+/* ---- the start ---- */
+
+static void on_limit(void *arg)
+{
+	fail(arg, "it was not up within 30 s");
+}
+
+static void on_net(void *arg, const char *why);
+
+static void announce(struct box *b)
+{
+	timer_stop(b->world->loop, &b->limit);
+	if (step(b, E_UP) && b->ctx)
+		kernels_box_up(b->ctx);
+}
+
+static void start_net(struct box *b)
+{
+	auto_buf struct buf why = { 0 };
+	struct world *w = b->world;
+
+	if (b->network != NETWORK_ON) {
+		announce(b);
+		return;
+	}
+	if (net_start(&w->net, w->loop, w->opt.box, b->fds[0], b->fds[3], on_net, b, &b->net, &why))
+		fail(b, why.s);
+}
+
+static void on_net(void *arg, const char *why)
+{
+	struct box *b = arg;
+
+	if (!why)
+		announce(b);
+	else if (b->state == BOX_STARTING)
+		fail(b, why);
+	else if (b->ctx)
+		context_log(b->ctx, "network: %s", why);
+}
+
+/* Nobody in the box can write yet. */
+static void start_meter(struct box *b)
+{
+	static const char *const subs[] = { "workspace", "home" };
+	int dirs[] = { -1, -1 };
+
+	for (size_t i = 0; b->ctx && i < ARRAY_SIZE(subs); i++) {
+		auto_free char *path = context_path(b->ctx, subs[i]);
+		dirs[i] = openat(b->world->contexts_dir, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	}
+	meter_add(b->world->meter, &b->metered, b->fds[BOX_NS], dirs);
+	drop_fd(&dirs[0]);
+	drop_fd(&dirs[1]);
+}
+
+static void on_message(struct box *b, const char *line, int nfds)
+{
+	int pid;
+
+	if (sscanf(line, "pid %d", &pid) == 1 && !b->init && pid > 0) {
+		int fd = syscall(SYS_pidfd_open, pid, 0);
+		b->init = pid;
+		if (fd < 0) { /* it is our child, so this is out of descriptors */
+			fail(b, "pidfd_open: too many open files");
 			return;
-		ms = ms * 2 < LAST_ROUND_MS ? ms * 2 : LAST_ROUND_MS;
+		}
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+		watch_add(b->world->loop, &b->w_init, fd, EPOLLIN, on_init, b);
+	} else if (!strcmp(line, "up") && nfds == BOX_UP_FDS && b->state == BOX_STARTING) {
+		start_meter(b);
+		start_net(b);
+	} else if (!strncmp(line, "failed ", 7)) {
+		fail(b, line + 7);
+	} else if (!strcmp(line, "swept") && b->ctx) {
+		kernels_swept(b->ctx);
 	}
 }
 
-/* --- events; a handler returns true when it is time to end --- */
-
-static bool on_child(struct box *b)
+static void on_socket(void *arg, uint32_t mask)
 {
-	reap(b);
-	return b->program == 0;
+	struct box *b = arg;
+	char line[BOX_LINE];
+	int fds[BOX_UP_FDS], nfds = 0;
+	ssize_t n = sandbox_recv(b->w_socket.fd, line, fds, &nfds);
+
+	(void)mask;
+	if (n == -EAGAIN || n == -EINTR)
+		return;
+	if (n <= 0) {
+		drop_watch(b, &b->w_socket);
+		if (b->state == BOX_STARTING)
+			fail(b, "box ended before it was up");
+		return;
+	}
+	for (int i = 0; i < nfds; i++) {
+		if (b->fds[i] < 0)
+			b->fds[i] = fds[i];
+		else
+			close(fds[i]);
+	}
+	on_message(b, line, nfds);
 }
 
-/* ESRCH: it has no group yet, so it runs nothing yet. Never kill(-0), that is our own group. */
-static bool on_interrupt(struct box *b)
+/* An interpreter from elsewhere: where it was named, and where it is. */
+static void add_prefix(struct box *b, struct strings *opts, const char *interpreter)
 {
-	if (b->program > 0)
-		kill(-b->program, SIGINT);
+	char *real = interpreter ? realpath(interpreter, NULL) : NULL;
+	char *dirs[] = { interpreter ? sandbox_prefix(interpreter) : NULL, real ? sandbox_prefix(real) : NULL };
+
+	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
+		if (dirs[i] && !strings_have(&b->prefixes, dirs[i]) && access(dirs[i], F_OK) == 0) {
+			strings_addf(opts, "--ro=%s:%s", dirs[i], dirs[i]);
+			strings_add(&b->prefixes, dirs[i]);
+		} else {
+			free(dirs[i]);
+		}
+	}
+	free(real);
+}
+
+static void add_interpreters(struct box *b, struct strings *opts)
+{
+	struct context *c = b->ctx;
+
+	for (size_t i = 0; i < c->world->langs.n; i++)
+		add_prefix(b, opts, c->world->langs.v[i].interpreter);
+	for (size_t i = 0; i < c->overrides.n; i++) {
+		const char *text = c->overrides.entries[i].value;
+		if (*text == '/')
+			add_prefix(b, opts, text);
+	}
+}
+
+static void add_bind(struct context *c, struct strings *opts, const char *how, const char *sub, const char *to)
+{
+	auto_free char *path = context_abspath(c, sub);
+
+	strings_addf(opts, "--%s=%s:%s", how, path, to);
+}
+
+static void add_options(struct box *b, struct strings *opts)
+{
+	struct context *c = b->ctx;
+	struct world *w = c->world;
+	uid_t uid;
+	gid_t gid;
+
+	context_box_ids(c, &uid, &gid);
+	if (geteuid() == 0)
+		strings_addf(opts, "--ids=%u:%u", uid, gid);
+	if (b->network == NETWORK_HOST)
+		strings_addf(opts, "--net=host");
+	if (b->network != NETWORK_OFF) {
+		auto_buf struct buf text = { 0 };
+		if (b->network == NETWORK_ON)
+			net_resolv("/etc/resolv.conf", &text);
+		else
+			read_file(AT_FDCWD, "/etc/resolv.conf", 65536, &text);
+		strings_addf(opts, "--text=/etc/resolv.conf=%s", text.s ? text.s : "");
+	}
+	add_bind(c, opts, "rw", "workspace", "/workspace");
+	add_bind(c, opts, "rw", "home", "/home/user");
+	add_bind(c, opts, "ro", "spool/code", "/spool/code");
+	add_bind(c, opts, "rw", "spool/out", "/spool/out");
+	strings_addf(opts, "--ro=%s:/kernels", w->opt.kernels_dir);
+	strings_addf(opts, "--ro=%s/artifacts:/artifacts", w->opt.state_dir);
+	add_interpreters(b, opts);
+	for (size_t i = 0; i < w->opt.binds.n; i++)
+		strings_addf(opts, "--ro=%s", w->opt.binds.v[i]);
+}
+
+static struct cgroup_limits group_limits(const struct context *c)
+{
+	return (struct cgroup_limits){ c->conf.v[C_MEMORY].v, c->conf.v[C_PROCESSES].v, c->conf.v[C_CPUS].v / 1000.0 };
+}
+
+static void make_group(struct box *b)
+{
+	struct cgroup_limits l = group_limits(b->ctx);
+	int err = cgroup_make(&b->world->sandbox.cgroups, b->ctx->uuid, &l, &b->group);
+
+	b->grouped = !err;
+	if (err && err != -ENOSYS)
+		context_log(b->ctx, "box: no resource group: %s: its limits are of each process", strerror(-err));
+}
+
+static void set_meter(struct box *b)
+{
+	struct context *c = b->ctx;
+	bool enforced = b->grouped && b->world->sandbox.cgroups.memory;
+
+	meter_limit(&b->metered, enforced ? 0 : b->memory, c->conf.v[C_DISK].v);
+}
+
+static int launch(struct box *b)
+{
+	struct world *w = b->world;
+	struct strings opts = { 0 };
+	int socket = -1, pidfd = -1;
+
+	add_options(b, &opts);
+	int err = sandbox_up(&w->sandbox, &opts, b->grouped ? &b->group : NULL, &socket, &b->launcher, &pidfd);
+	strings_clear(&opts);
+	if (err)
+		return err;
+	watch_add(w->loop, &b->w_launcher, pidfd, EPOLLIN, on_launcher, b);
+	watch_add(w->loop, &b->w_socket, socket, EPOLLIN, on_socket, b);
+	timer_set(w->loop, &b->limit, START_US, on_limit, b);
+	return 0;
+}
+
+/* Files that are still another's are given to the box first: one chown each, so by the worker. */
+struct gift {
+	struct box *box;
+	int contexts;
+	char uuid[37];
+	uid_t uid;
+	gid_t gid;
+};
+
+static int give(void *arg)
+{
+	struct gift *g = arg;
+
+	return context_give_files(g->contexts, g->uuid, g->uid, g->gid);
+}
+
+static void given(void *arg, int err)
+{
+	struct gift *g = arg;
+	struct box *b = g->box;
+
+	free(g);
+	b->giving = false;
+	if (!err && b->state == BOX_STARTING)
+		err = launch(b);
+	if (err)
+		fail(b, strerror(-err));
+	else
+		try_gone(b);
+}
+
+static void give_then_launch(struct box *b)
+{
+	struct gift *g = xcalloc(1, sizeof(*g));
+
+	g->box = b;
+	g->contexts = b->world->contexts_dir;
+	memcpy(g->uuid, b->ctx->uuid, sizeof(g->uuid));
+	context_box_ids(b->ctx, &g->uid, &g->gid);
+	b->giving = true;
+	worker_do(b->world->worker, give, given, g);
+}
+
+static int start(struct context *c, struct buf *why)
+{
+	struct world *w = c->world;
+	bool foreign;
+	int err = context_make_dirs(c, &foreign);
+
+	if (err) {
+		buf_printf(why, "the directories of its box cannot be made ready: %s", strerror(-err));
+		return err;
+	}
+	struct box *b = xcalloc(1, sizeof(*b));
+	*b = (struct box){ .world = w, .ctx = c, .state = BOX_STARTING, .memory = c->conf.v[C_MEMORY].v,
+			   .processes = c->conf.v[C_PROCESSES].v, .network = c->conf.v[C_NETWORK].v };
+	memset(b->fds, -1, sizeof(b->fds));
+	c->box = b;
+	w->boxes_running++;
+	make_group(b);
+	metered_init(&b->metered, c->id);
+	set_meter(b);
+	if (foreign) {
+		give_then_launch(b);
+	} else if ((err = launch(b))) {
+		buf_printf(why, "box: %s", strerror(-err));
+		b->ctx = NULL;
+		c->box = NULL;
+		b->state = BOX_DYING;
+		gone(b);
+		return err;
+	}
+	world_touch(w);
+	return 1;
+}
+
+/* ---- for kernels ---- */
+
+static bool is_used(const struct context *c)
+{
+	list_for(it, &c->kernels)
+		if (container_of(it, struct kernel, link)->boxed)
+			return true;
 	return false;
 }
 
-static bool on_terminate(struct box *b)
+static bool has_interpreter(const struct box *b, const char *interpreter)
 {
-	(void)b;
-	return true;
+	auto_free char *prefix = interpreter && *interpreter == '/' ? sandbox_prefix(interpreter) : NULL;
+
+	return !prefix || !strncmp(interpreter, "/workspace/", 11) || !strncmp(interpreter, "/home/user/", 11) ||
+	       strings_have(&b->prefixes, prefix);
 }
 
-static bool (*const on_signal[])(struct box *b) = {
-	[SIGCHLD] = on_child,
-	[SIGINT] = on_interrupt,
-	[SIGTERM] = on_terminate,
-};
-
-enum { N_SIGNALS = sizeof(on_signal) / sizeof(on_signal[0]) };
-
-static bool take_signals(struct box *b)
+int box_need(struct context *c, const char *interpreter, struct buf *why)
 {
-	struct signalfd_siginfo si[8];
-	ssize_t n = read(b->signals, si, sizeof(si));
-	bool end = false;
+	struct box *b = c->box;
 
-	for (size_t i = 0; n > 0 && i < n / sizeof(si[0]); i++)
-		end |= on_signal[si[i].ssi_signo](b);
-	return end;
+	if (!b)
+		return start(c, why);
+	if (!b->retired && !has_interpreter(b, interpreter)) {
+		if (is_used(c)) {
+			buf_printf(why, "its box, which other kernels are in, was made before config/kernel named %s: "
+					"echo restart > ctl", interpreter);
+			return -ENOENT;
+		}
+		box_retire(c);
+		return 1;
+	}
+	return b->state == BOX_UP && !b->retired ? 0 : 1;
 }
 
-static bool lifeline_ended(struct box *b, short revents)
+int box_run(struct context *c, const int *fds, const struct strings *args, char *const envp[], pid_t *pid, int *pidfd)
 {
-	char ignored[64];
+	struct box *b = c->box;
 
-	return revents & POLLIN ? read(b->lifeline, ignored, sizeof(ignored)) == 0 : revents != 0;
+	return sandbox_run(&c->world->sandbox, b->fds, b->grouped ? &b->group : NULL, fds, args, envp, pid, pidfd);
 }
 
-static void loop(struct box *b)
+void box_left(struct context *c)
 {
-	struct pollfd p[] = {
-		{ .fd = b->signals, .events = POLLIN },
-		{ .fd = b->lifeline, .events = POLLIN },
-	};
-	bool end = false;
+	if (c->box && c->box->retired && !is_used(c))
+		end(c->box);
+}
 
-	while (!end) {
-		if (ppoll(p, 2, NULL, NULL) < 0)
-			break;
-		if (p[0].revents)
-			end |= take_signals(b);
-		end |= lifeline_ended(b, p[1].revents);
+void box_retire(struct context *c)
+{
+	if (!c->box)
+		return;
+	c->box->retired = true;
+	box_left(c);
+}
+
+void box_end(struct context *c)
+{
+	if (!c->box)
+		return;
+	c->box->retired = true;
+	end(c->box);
+}
+
+void box_forget(struct context *c)
+{
+	struct box *b = c->box;
+
+	if (!b)
+		return;
+	c->box = NULL;
+	b->ctx = NULL;
+	end(b);
+}
+
+bool box_sweep(struct context *c)
+{
+	struct box *b = c->box;
+
+	return b && b->state == BOX_UP && b->w_socket.fn && send(b->w_socket.fd, "sweep", 5, MSG_NOSIGNAL) == 5;
+}
+
+/* ---- limits ---- */
+
+void box_configured(struct context *c)
+{
+	struct box *b = c->box;
+
+	if (!b)
+		return;
+	if (b->grouped) {
+		struct cgroup_limits l = group_limits(c);
+		l.memory = b->memory;
+		l.processes = b->processes;
+		int err = cgroup_limit(&b->group, &l);
+		if (err)
+			context_log(c, "box: %s", strerror(-err));
+	}
+	set_meter(b);
+}
+
+void box_json_pending(struct context *c, struct buf *out)
+{
+	bool first = true;
+
+	buf_char(out, '[');
+	for (enum setting_key key = 0; key < C_COUNT; key++) {
+		if (box_limit(c, key) == c->conf.v[key].v)
+			continue;
+		buf_printf(out, "%s\"%s\"", first ? "" : ",", setting_names[key]);
+		first = false;
+	}
+	buf_char(out, ']');
+}
+
+int64_t box_oom_kills(struct context *c)
+{
+	int64_t n = c->box && c->box->grouped ? cgroup_oom_kills(&c->box->group) : 0;
+
+	return MAX(n, 0);
+}
+
+int64_t box_limit(const struct context *c, enum setting_key key)
+{
+	switch (c->box ? key : C_COUNT) {
+	case C_MEMORY:
+		return c->box->memory;
+	case C_PROCESSES:
+		return c->box->processes;
+	case C_NETWORK:
+		return c->box->network;
+	default:
+		return c->conf.v[key].v;
 	}
 }
 
-/* --- start --- */
-
-/* In the new process, and never back: PROGRAM, or a text for the report and the end. */
-static void become(struct box *b, pid_t box, int failure)
+int box_check_dir(struct context *c, const char *path)
 {
-	sigset_t none;
-	const char *what = "enter", *whom = b->cwd;
+	struct open_how how = { .flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+				.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
+	struct box *b = c->box;
 
-	setsid();
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != box) /* it died before the line above */
-		_exit(127);
-	if (!b->cwd || chdir(b->cwd) == 0) {
-		what = "run";
-		whom = b->argv[0];
-		sigemptyset(&none);
-		sigprocmask(SIG_SETMASK, &none, NULL);
-		execvp(b->argv[0], b->argv);
-	}
-	dprintf(failure, "cannot %s %.300s: %s", what, whom, strerror(errno));
-	_exit(127);
-}
-
-/* Everything inherited goes: an ignored SIGCHLD would reap for us, a blocked one reach PROGRAM. */
-static void reset_signals(struct box *b)
-{
-	const unsigned long dfl[8] = { 0 }; /* a kernel's struct sigaction: SIG_DFL, no flags */
-	sigset_t all, ours;
-
-	for (int sig = 1; sig <= 64; sig++) /* raw, for libc refuses the two that it keeps */
-		syscall(SYS_rt_sigaction, sig, dfl, NULL, 8);
-	signal(SIGXFSZ, SIG_IGN); /* a full file shall be EFBIG, not the kernel's death */
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, NULL);
-	sigemptyset(&ours);
-	for (int sig = 1; sig < N_SIGNALS; sig++)
-		if (on_signal[sig])
-			sigaddset(&ours, sig);
-	b->signals = signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
-static void close_strangers(struct box *b)
-{
-	unsigned lo = b->lifeline < b->report ? b->lifeline : b->report;
-	unsigned hi = b->lifeline < b->report ? b->report : b->lifeline;
-
-	if (lo > OWN_FD)
-		close_range(OWN_FD, lo - 1, 0);
-	if (hi > lo + 1)
-		close_range(lo + 1, hi - 1, 0);
-	close_range(hi + 1, ~0U, 0);
-	fcntl(lo, F_SETFD, FD_CLOEXEC);
-	fcntl(hi, F_SETFD, FD_CLOEXEC);
-	fcntl(b->report, F_SETFL, fcntl(b->report, F_GETFL) | O_NONBLOCK);
-}
-
-/* The user's pipes and the protocol's must end with the processes that use them, not with box. */
-static void let_go(void)
-{
-	if (chdir("/") < 0) /* nor may it keep a directory busy; but it can live with that */
-		errno = 0;
-	close_range(0, OWN_FD - 1, 0);
-	if (open("/dev/null", O_RDWR) == 0) {
-		dup2(0, 1);
-		dup2(0, 2);
-	}
-}
-
-static int start(struct box *b)
-{
-	pid_t box = getpid();
-	int failure[2];
-
-	if (b->signals < 0 || pipe2(failure, O_CLOEXEC) < 0)
-		return -errno;
-	b->failure = failure[0];
-	b->program = fork();
-	if (b->program < 0)
-		return -errno;
-	if (b->program == 0)
-		become(b, box, failure[1]);
-	close(failure[1]);
-	return 0;
-}
-
-static bool parse_fd(const char *text, int *fd)
-{
-	char *end;
-	long n = strtol(text, &end, 10);
-
-	if (end == text || *end || n < OWN_FD || n > 1 << 30 || fcntl(n, F_GETFD) < 0)
-		return false;
-	*fd = n;
-	return true;
-}
-
-static bool parse(struct box *b, int argc, char **argv)
-{
-	static const struct option options[] = {
-		{ "lifeline", required_argument, NULL, 'l' },
-		{ "report", required_argument, NULL, 'r' },
-		{ "cwd", required_argument, NULL, 'c' },
-		{ 0 },
-	};
-	bool ok = true;
-	int c;
-
-	opterr = 0;
-	while ((c = getopt_long(argc, argv, "+", options, NULL)) != -1) {
-		if (c == 'c')
-			b->cwd = optarg;
-		else
-			ok &= c != '?' && parse_fd(optarg, c == 'l' ? &b->lifeline : &b->report);
-	}
-	for (int fd = 0; fd < OWN_FD; fd++) /* our own would land in a gap, let_go() close them */
-		ok &= fcntl(fd, F_GETFD) >= 0;
-	b->argv = argv + optind;
-	return ok && b->lifeline && b->report && b->lifeline != b->report && b->argv[0];
-}
-
-int main(int argc, char **argv)
-{
-	static struct box box;
-	struct box *b = &box;
-
-	if (!parse(b, argc, argv)) {
-		fputs("usage: box --lifeline=FD --report=FD [--cwd=DIR] -- PROGRAM ARG...\n"
-		      "       (file descriptors from 7 on; 0 to 6, for PROGRAM, are open too)\n",
-		      stderr);
-		return 2;
-	}
-	close_strangers(b);
-	setsid(); /* fails where the daemon has done it already */
-	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	prctl(PR_SET_DUMPABLE, 0); /* its memory and /proc entries are not the cells' to read */
-	setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
-	reset_signals(b);
-	int err = start(b);
-	if (err) {
-		report(b, "failed cannot start a process: %s", strerror(-err));
+	if (!b || b->fds[BOX_NS + 1] < 0)
 		return 0;
+	auto_close int fd = syscall(SYS_openat2, b->fds[BOX_NS + 1], path, &how, sizeof(how));
+	return fd < 0 ? -errno : 0;
+}
+
+void box_over(void *arg, uint64_t id, enum meter_over what, int64_t amount)
+{
+	struct object *o = object_get(arg, id);
+	auto_buf struct buf why = { 0 };
+
+	if (!o || o->type != O_CONTEXT || !o->ctx->box)
+		return;
+	struct context *c = o->ctx;
+	switch (what) {
+	case OVER_MEMORY:
+		kernels_over_memory(c);
+		return;
+	case OVER_DISK:
+		buf_str(&why, "disk limit ");
+		buf_size(&why, c->conf.v[C_DISK].v);
+		break;
+	case OVER_FILES:
+		buf_printf(&why, "disk limit %lld files", (long long)meter_max_files(c->conf.v[C_DISK].v));
+		break;
+	case OVER_FLOOR:
+		buf_str(&why, "the disk of the host is almost full");
+		break;
 	}
-	let_go();
-	report(b, "started %d", b->program);
-	loop(b);
-	end_all(b);
-	return 0;
+	context_log(c, "%s: %lld in use", why.s, (long long)amount);
+	kernels_kill(c, why.s);
 }

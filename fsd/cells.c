@@ -1,6 +1,7 @@
 /* The user's files of a context: cells, drafts, values; and the results that go by a cell's name. */
 #include "context.h"
 
+#include "box.h"
 #include "kernel.h"
 
 #include <dirent.h>
@@ -605,19 +606,28 @@ static const char *value_form(enum body_dir dir, const char *name)
 			      "a language of `languages`, or the absolute path of an executable interpreter";
 }
 
-static int check_value(struct context *c, enum body_dir dir, const char *name, const char *text, size_t n)
+static int check_setting(struct context *c, const char *name, const char *text, size_t n)
 {
 	struct config scratch;
-	int err;
+	auto_buf struct buf why = { 0 };
 
+	config_init(&scratch, &c->world->opt.defaults);
+	int err = setting_set(&scratch, setting_find(name), text, n, &c->world->opt.defaults);
+	if (!err && setting_find(name) == C_NETWORK && scratch.v[C_NETWORK].v == NETWORK_ON &&
+	    net_check(&c->world->net, &why)) {
+		context_log(c, "config/network: %s", why.s);
+		err = -EINVAL;
+	}
+	config_clear(&scratch);
+	return err;
+}
+
+static int check_value(struct context *c, enum body_dir dir, const char *name, const char *text, size_t n)
+{
 	if (n > VALUE_MAX || (n && memchr(text, 0, n)))
 		return -EINVAL;
-	if (dir == B_CONFIG) {
-		config_init(&scratch, &c->world->opt.defaults);
-		err = setting_set(&scratch, setting_find(name), text, n, &c->world->opt.defaults);
-		config_clear(&scratch);
-		return err;
-	}
+	if (dir == B_CONFIG)
+		return check_setting(c, name, text, n);
 	if (dir == B_ENV)
 		return 0;
 	while (n && text[n - 1] == '\n')
@@ -651,6 +661,8 @@ static void apply_value(struct context *c, enum body_dir dir, const char *name, 
 
 	if (dir == B_CONFIG)
 		setting_set(&c->conf, setting_find(name), text, n, &c->world->opt.defaults);
+	if (dir == B_CONFIG)
+		box_configured(c);
 	if (dir == B_KERNEL)
 		set_override(c, name, text, n);
 	event_begin(c, &b, "config", NULL);

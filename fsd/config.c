@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <math.h>
+#include <stdio.h>
 
 #define SECOND 1000000LL
 #define YEAR (365 * 86400 * SECOND)
@@ -13,6 +14,15 @@ static const struct unit {
 	      { "d", 86400 * SECOND }, { NULL, 0 } },
   sizes[] = { { "", 1 }, { "K", 1LL << 10 }, { "M", 1LL << 20 }, { "G", 1LL << 30 }, { "T", 1LL << 40 },
 	      { NULL, 0 } };
+
+enum { MEMORY_MIN = 32 << 20, DISK_MIN = 1 << 20, PROCESSES_MIN = 8, CPUS_MIN = 10 };
+
+/* Facts of the host, and what follows from them: the one thing here that is set at run time, by
+ * config_host, once, before the loop and the worker are there. */
+static struct {
+	int64_t ram, disk, cpus, processes; /* CPUS in thousandths */
+	char form[C_COUNT][96], def[C_COUNT][24]; /* "": the one of the table */
+} host = { .ram = 1LL << 50, .disk = 1LL << 50, .cpus = 1024 * 1000, .processes = 1 << 22 };
 
 /* A decimal number with one of UNITS, from 0 to MAX. Returns 0 or -EINVAL. */
 static int parse_number(const char *s, const struct unit *units, int64_t max, int64_t *v)
@@ -40,6 +50,56 @@ static int parse_time(const char *s, struct setting *x)
 static int parse_size(const char *s, struct setting *x)
 {
 	return parse_number(s, sizes, 1LL << 40, &x->v);
+}
+
+static int parse_range(const char *s, const struct unit *units, int64_t min, int64_t max, int64_t *v)
+{
+	int64_t got;
+	int err = parse_number(s, units, max, &got);
+
+	if (!err && got < min)
+		err = -EINVAL;
+	if (!err)
+		*v = got;
+	return err;
+}
+
+static int parse_memory(const char *s, struct setting *x)
+{
+	return parse_range(s, sizes, MEMORY_MIN, host.ram, &x->v);
+}
+
+static int parse_disk(const char *s, struct setting *x)
+{
+	return parse_range(s, sizes, DISK_MIN, host.disk, &x->v);
+}
+
+static int parse_processes(const char *s, struct setting *x)
+{
+	static const struct unit ones[] = { { "", 1 }, { NULL, 0 } };
+
+	return strchr(s, '.') ? -EINVAL : parse_range(s, ones, PROCESSES_MIN, host.processes, &x->v);
+}
+
+static int parse_cpus(const char *s, struct setting *x)
+{
+	static const struct unit cpus[] = { { "", 1000 }, { NULL, 0 } };
+
+	if (s[strspn(s, "0.")] == 0) /* and not what is only rounded to 0 */
+		return parse_number(s, cpus, 0, &x->v);
+	return parse_range(s, cpus, CPUS_MIN, host.cpus, &x->v);
+}
+
+const char *const network_names[] = { [NETWORK_OFF] = "off", [NETWORK_ON] = "on", [NETWORK_HOST] = "host" };
+
+static int parse_network(const char *s, struct setting *x)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(network_names); i++)
+		if (!strcmp(s, network_names[i])) {
+			x->v = i;
+			return 0;
+		}
+	return -EINVAL;
 }
 
 /* Relative paths stay in the workspace: no component takes it out again. */
@@ -95,12 +155,64 @@ static const struct form {
 	[C_CWD] = { "cwd", "", "a path that stays in the workspace, or an absolute one", parse_cwd },
 	[C_IDLE] = { "idle_timeout", "0", "seconds, or 90s 5m 1h 1d; 0 is never; at most 365d", parse_time },
 	[C_KEEP] = { "keep", "all", "all, or a number of runs (1000), an age (30d) or bytes (2G)", parse_keep },
+	[C_MEMORY] = { "memory", "2G", "bytes, or 512M 2G; at least 32M", parse_memory },
+	[C_DISK] = { "disk", "2G", "bytes, or 512M 2G; at least 1M", parse_disk },
+	[C_PROCESSES] = { "processes", "128", "a number of at least 8", parse_processes },
+	[C_CPUS] = { "cpus", "0", "a number of CPUs such as 1 or 0.5; 0 is a fair share", parse_cpus },
+	[C_NETWORK] = { "network", "off", "off, on or host", parse_network },
 };
 
 const char *const setting_names[C_COUNT] = {
 	[C_TIMEOUT] = "timeout", [C_WAIT] = "wait",	    [C_OUTPUT] = "output",
 	[C_CWD] = "cwd",	 [C_IDLE] = "idle_timeout", [C_KEEP] = "keep",
+	[C_MEMORY] = "memory",	 [C_DISK] = "disk",	    [C_PROCESSES] = "processes",
+	[C_CPUS] = "cpus",	 [C_NETWORK] = "network",
 };
+
+/* V in the largest unit, cut off after one digit: what is printed is in the range, too. */
+static void print_size(char *to, size_t size, int64_t v)
+{
+	const struct unit *u = &sizes[ARRAY_SIZE(sizes) - 2];
+
+	while (u->factor > 1 && v < u->factor)
+		u--;
+	int64_t tenths = v / u->factor * 10 + v % u->factor * 10 / u->factor;
+	if (tenths % 10)
+		snprintf(to, size, "%lld.%lld%s", (long long)tenths / 10, (long long)tenths % 10, u->name);
+	else
+		snprintf(to, size, "%lld%s", (long long)tenths / 10, u->name);
+}
+
+static void host_size(enum setting_key key, const char *min, int64_t max)
+{
+	char most[24];
+	struct setting x;
+
+	print_size(most, sizeof(most), max);
+	snprintf(host.form[key], sizeof(host.form[key]), "bytes, or 512M 2G; from %s to %s", min, most);
+	snprintf(host.def[key], sizeof(host.def[key]), "%s",
+		 forms[key].parse(forms[key].def, &x) ? most : forms[key].def);
+}
+
+void config_host(int64_t ram, int64_t disk, int cpus, int64_t processes)
+{
+	host.ram = MAX(ram, MEMORY_MIN);
+	host.disk = MAX(disk, DISK_MIN);
+	host.cpus = MAX(cpus, 1) * 1000LL;
+	host.processes = MAX(processes, PROCESSES_MIN);
+	host_size(C_MEMORY, "32M", host.ram);
+	host_size(C_DISK, "1M", host.disk);
+	snprintf(host.form[C_PROCESSES], sizeof(host.form[0]), "a number from %d to %lld", PROCESSES_MIN,
+		 (long long)host.processes);
+	snprintf(host.def[C_PROCESSES], sizeof(host.def[0]), "%lld", (long long)MIN(host.processes, 128));
+	snprintf(host.form[C_CPUS], sizeof(host.form[0]),
+		 "a number of CPUs from 0.01 to %lld, or 0 for a fair share", (long long)host.cpus / 1000);
+}
+
+static const char *built_in(enum setting_key key)
+{
+	return *host.def[key] ? host.def[key] : forms[key].def;
+}
 
 int setting_find(const char *name)
 {
@@ -112,7 +224,7 @@ int setting_find(const char *name)
 
 const char *setting_form(enum setting_key key)
 {
-	return forms[key].form;
+	return *host.form[key] ? host.form[key] : forms[key].form;
 }
 
 int setting_set(struct config *c, enum setting_key key, const char *text, size_t n,
@@ -127,7 +239,7 @@ int setting_set(struct config *c, enum setting_key key, const char *text, size_t
 	if (!n) {
 		if (def)
 			x = def->v[key];
-		else if (forms[key].parse(forms[key].def, &x))
+		else if (forms[key].parse(built_in(key), &x))
 			return -EINVAL;
 		x.text = def && def->v[key].text && key == C_CWD ? xstrdup(def->v[key].text) : NULL;
 	} else {
@@ -161,7 +273,7 @@ const char *setting_text(const struct config *c, enum setting_key key, const str
 		return c->v[key].text;
 	if (def && def->v[key].text)
 		return def->v[key].text;
-	return forms[key].def;
+	return built_in(key);
 }
 
 bool env_name_ok(const char *name)

@@ -5,9 +5,15 @@
 
 #include "util.h"
 
-enum setting_key { C_TIMEOUT, C_WAIT, C_OUTPUT, C_CWD, C_IDLE, C_KEEP, C_COUNT };
+enum setting_key {
+	C_TIMEOUT, C_WAIT, C_OUTPUT, C_CWD, C_IDLE, C_KEEP, C_MEMORY, C_DISK, C_PROCESSES, C_CPUS, C_NETWORK,
+	C_COUNT
+};
+enum network { NETWORK_OFF, NETWORK_ON, NETWORK_HOST };
+extern const char *const network_names[]; /* by enum network */
 
-/* A value in force. V is microseconds, bytes or a count; UNIT tells the three kinds of `keep` apart. */
+/* A value in force. V is microseconds, bytes, a count, thousandths of a CPU or an enum network; UNIT tells the
+ * three kinds of `keep` apart. */
 struct setting {
 	char *text; /* as written, without the newline; NULL: the default is in force */
 	int64_t v;
@@ -17,6 +23,10 @@ struct setting {
 struct config {
 	struct setting v[C_COUNT];
 };
+
+/* What the host has at most, for the ranges, their texts and the defaults of memory, disk, cpus and processes.
+ * Once, before any other function of this file; without it the ranges are those of no real host. */
+void config_host(int64_t ram, int64_t disk, int cpus, int64_t processes);
 
 extern const char *const setting_names[C_COUNT];
 int setting_find(const char *name); /* the key, or -1 */

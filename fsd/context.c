@@ -1,5 +1,6 @@
 #include "context.h"
 
+#include "box.h"
 #include "kernel.h"
 
 #include <fcntl.h>
@@ -8,7 +9,9 @@
 enum { RECENT_MAX = 64 };
 
 static const char *const dirs[] = { "cells", "config", "config/env", "config/kernel", "drafts",
-				    "workspace", "home", "spool" };
+				    "workspace", "home", "spool", "spool/code", "spool/out" };
+
+static int save_facts(struct context *c);
 
 char *context_path(const struct context *c, const char *sub)
 {
@@ -18,6 +21,69 @@ char *context_path(const struct context *c, const char *sub)
 char *context_abspath(const struct context *c, const char *sub)
 {
 	return xasprintf("%s/contexts/%s/%s", c->world->opt.state_dir, c->uuid, sub);
+}
+
+char *context_inside(const struct context *c, const char *sub)
+{
+	if (c->world->sandbox.mode != SANDBOX_FULL)
+		return context_abspath(c, sub);
+	return strcmp(sub, "home") ? xasprintf("/%s", sub) : xstrdup("/home/user");
+}
+
+void context_box_ids(struct context *c, uid_t *uid, gid_t *gid)
+{
+	bool own = geteuid() == 0 && c->world->sandbox.mode == SANDBOX_FULL;
+
+	if (own && !c->box_uid) {
+		c->box_uid = world_new_uid(c->world);
+		save_facts(c);
+	}
+	*uid = own ? c->box_uid : geteuid();
+	*gid = own ? c->box_uid : getegid();
+}
+
+/* What its kernels may write. */
+static const char *const given[] = { "workspace", "home", "spool/out" };
+
+int context_make_dirs(struct context *c, bool *foreign)
+{
+	uid_t uid;
+	gid_t gid;
+	struct stat st;
+
+	*foreign = false;
+	context_box_ids(c, &uid, &gid);
+	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
+		auto_free char *path = context_path(c, dirs[i]);
+		if (mkdirat(c->world->contexts_dir, path, 0700) < 0 && errno != EEXIST)
+			return -errno;
+	}
+	auto_free char *code = context_path(c, "spool/code");
+	if (fchmodat(c->world->contexts_dir, code, 0755, 0) < 0)
+		return -errno;
+	for (size_t i = 0; i < ARRAY_SIZE(given) && geteuid() == 0; i++) {
+		auto_free char *path = context_path(c, given[i]);
+		if (fstatat(c->world->contexts_dir, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			return -errno;
+		if (st.st_uid == uid && st.st_gid == gid)
+			continue;
+		/* Only the box's ids may enter, so an empty directory needs no more. */
+		if (fchownat(c->world->contexts_dir, path, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
+			return -errno;
+		*foreign = true;
+	}
+	return 0;
+}
+
+int context_give_files(int contexts, const char *uuid, uid_t uid, gid_t gid)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < ARRAY_SIZE(given); i++) {
+		auto_free char *path = xasprintf("%s/%s", uuid, given[i]);
+		err = own_tree(contexts, path, uid, gid);
+	}
+	return err;
 }
 
 int context_new(struct world *w, const char *name, const char *uuid, struct context **out)
@@ -42,10 +108,11 @@ int context_new(struct world *w, const char *name, const char *uuid, struct cont
 	return 0;
 }
 
-static void print_facts(const char *name, int64_t created, int64_t changed, int64_t listed, struct buf *b)
+static void print_facts(const char *name, int64_t created, int64_t changed, int64_t listed, uid_t box_uid,
+			struct buf *b)
 {
-	buf_printf(b, "{\"version\":%d,\"created\":%lld,\"changed\":%lld,\"listed\":%lld,\"name\":",
-		   STATE_VERSION, (long long)created, (long long)changed, (long long)listed);
+	buf_printf(b, "{\"version\":%d,\"created\":%lld,\"changed\":%lld,\"listed\":%lld,\"box_uid\":%u,\"name\":",
+		   STATE_VERSION, (long long)created, (long long)changed, (long long)listed, box_uid);
 	buf_json_str(b, name);
 	buf_str(b, "}\n");
 }
@@ -62,14 +129,24 @@ int context_make_files(int tmp, const char *uuid, const char *name)
 			return -errno;
 	}
 	auto_free char *facts = xasprintf("%s/context", uuid);
-	print_facts(name, wall_us(), 0, 0, &b);
+	print_facts(name, wall_us(), 0, 0, 0, &b);
 	return write_file(tmp, facts, b.s, b.n, 0600);
+}
+
+static int save_facts(struct context *c)
+{
+	auto_free char *path = context_path(c, "context");
+	auto_buf struct buf b = { 0 };
+
+	print_facts(c->name, c->created, c->changed, c->listed, c->box_uid, &b);
+	return write_file(c->world->contexts_dir, path, b.s, b.n, 0600);
 }
 
 static int load_facts(struct context *c)
 {
 	auto_free char *path = context_path(c, "context");
 	auto_buf struct buf b = { 0 };
+	int64_t box_uid = 0;
 	int err = read_file(c->world->contexts_dir, path, 65536, &b);
 
 	if (err)
@@ -78,6 +155,8 @@ static int load_facts(struct context *c)
 	json_int(j, "created", &c->created);
 	json_int(j, "changed", &c->saved_changed);
 	json_int(j, "listed", &c->saved_listed);
+	json_int(j, "box_uid", &box_uid);
+	c->box_uid = box_uid;
 	c->changed = MAX(c->created, c->saved_changed);
 	c->listed = MAX(c->created, c->saved_listed);
 	return 0;
@@ -185,14 +264,10 @@ static void free_bodies(struct context *c)
 /* So that CHANGED is the same after the next mount. */
 static void save_changed(struct context *c)
 {
-	auto_free char *path = context_path(c, "context");
-	auto_buf struct buf b = { 0 };
-
 	if (!c->loaded || (c->changed == c->saved_changed && c->listed == c->saved_listed) ||
 	    (c->changed == c->created && c->listed == c->created))
 		return;
-	print_facts(c->name, c->created, c->changed, c->listed, &b);
-	write_file(c->world->contexts_dir, path, b.s, b.n, 0600);
+	save_facts(c);
 }
 
 void context_free(struct context *c)
@@ -203,6 +278,7 @@ void context_free(struct context *c)
 	c->scheduling = true;
 	while (!list_empty(&c->kernels))
 		kernel_free(container_of(c->kernels.next, struct kernel, link));
+	box_forget(c);
 	while (!list_empty(&c->live))
 		run_free(container_of(c->live.next, struct run, link));
 	while (!list_empty(&c->recent))
@@ -386,6 +462,7 @@ void context_stop(struct context *c, const char *reason, bool cancel)
 		context_cancel_all(c, reason);
 	list_for_safe(it, tmp, &c->kernels)
 		kernel_kill(container_of(it, struct kernel, link), reason);
+	box_end(c);
 	c->scheduling = was;
 	context_schedule(c);
 }

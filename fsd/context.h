@@ -87,6 +87,8 @@ struct context {
 	uint64_t nqueued;
 	struct run *active;
 	struct list kernels;
+	struct box *box;           /* NULL: none is up or coming */
+	uid_t box_uid;             /* of the host, for what is in the box; 0: not known yet */
 	struct map overrides;      /* config/kernel: extension -> text */
 	struct map slots;          /* names of config/env and config/kernel that were looked up */
 	struct waitq flow;         /* more in a log, or the context went idle */
@@ -114,6 +116,15 @@ void context_touch_names(struct context *c);
 char *context_path(const struct context *c, const char *sub);
 /* The same, absolute. */
 char *context_abspath(const struct context *c, const char *sub);
+/* The same as the kernels see it: SUB is workspace, home, or below spool. */
+char *context_inside(const struct context *c, const char *sub);
+/* Ids of the host that its kernels have, and what they make. */
+void context_box_ids(struct context *c, uid_t *uid, gid_t *gid);
+/* Makes what is missing of the directories that are bound into the box, and gives them to those ids. FOREIGN: one was
+ * another's, so what is in them may be (an older cellfs made it, or it was copied). Returns 0 or -errno. */
+int context_make_dirs(struct context *c, bool *foreign);
+/* Gives all that is in them to UID:GID, while nothing of the context runs. For the worker. */
+int context_give_files(int contexts, const char *uuid, uid_t uid, gid_t gid);
 
 /* The queue: starts the first run if nothing runs. */
 void context_schedule(struct context *c);

@@ -1,6 +1,7 @@
 /* The verbs of a context's ctl. */
 #include "context.h"
 
+#include "box.h"
 #include "kernel.h"
 
 enum { LINES_MAX = 64 };
@@ -175,6 +176,8 @@ static void do_restart(struct context *c, char *args)
 		if (r->state == R_QUEUED && (!*args || !strcmp(kernel_speaker(c, r->cell_name).key, args)))
 			run_cancel(r, "restart");
 	}
+	if (!*args)
+		box_retire(c); /* the next cell gets a new one, with the values now in config/ */
 	list_for_safe(it, tmp, &c->kernels) {
 		struct kernel *k = container_of(it, struct kernel, link);
 		if (!*args || !strcmp(k->key, args))

@@ -1,7 +1,8 @@
 #include "kernel.h"
 
+#include "box.h"
+#include "gate.h"
 #include "json.h"
-#include "spawn.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -9,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -21,6 +23,7 @@ enum {
 	MESSAGES_MAX = 200000,     /* events of one run */
 	START_US = 30 * 1000000,
 	PIPE_BYTES = 1 << 20,
+	FILES_MAX = 1024,          /* open in one process */
 };
 
 /* ---- life ---- */
@@ -162,27 +165,50 @@ static void close_all(struct kernel *k)
 	timer_stop(l, &k->timer);
 	buf_free(&k->in);
 	buf_free(&k->out);
-	buf_free(&k->reported);
 }
 
-/* A box whose kernel is forgotten already, until it has ended. */
+/* The process that enters a box names the supervisor, a child of ours, and ends; without a box it is the supervisor.
+ * Returns false when PID, whose pidfd is FD, was the last one. Then FD is closed; else both are the next one's. */
+static bool next_process(pid_t *pid, int *fd, pid_t joined)
+{
+	waitpid(*pid, NULL, 0);
+	drop_fd(fd);
+	bool more = joined && joined != *pid;
+	*pid = more ? joined : 0;
+	if (more)
+		*fd = syscall(SYS_pidfd_open, *pid, 0);
+	if (*fd >= 0)
+		fcntl(*fd, F_SETFD, FD_CLOEXEC);
+	return *fd >= 0;
+}
+
+/* A kernel that is forgotten already, until its processes have ended. */
 struct orphan {
 	struct world *world;
 	struct watch watch;
-	pid_t pid;
+	pid_t pid, joined;
+	int report;
 };
 
 static void on_orphan_gone(void *arg, uint32_t mask)
 {
 	struct orphan *o = arg;
-	int fd = o->watch.fd;
+	struct loop *l = o->world->loop;
+	int fd = o->watch.fd, pid;
+	char line[BOX_LINE];
 
 	(void)mask;
-	waitpid(o->pid, NULL, 0);
-	watch_del(o->world->loop, &o->watch);
-	close(fd);
+	while (!o->joined && o->report >= 0 && sandbox_recv(o->report, line, NULL, NULL) > 0)
+		if (sscanf(line, "joined %d", &pid) == 1)
+			o->joined = pid;
+	watch_del(l, &o->watch);
+	if (next_process(&o->pid, &fd, o->joined)) {
+		watch_add(l, &o->watch, fd, EPOLLIN, on_orphan_gone, o);
+		return;
+	}
 	o->world->kernels_running--;
 	world_touch(o->world);
+	drop_fd(&o->report);
 	free(o);
 }
 
@@ -190,9 +216,15 @@ void kernel_free(struct kernel *k)
 {
 	if (kernel_alive(k) && k->pidfd >= 0) {
 		struct orphan *o = xcalloc(1, sizeof(*o));
-		*o = (struct orphan){ .world = k->ctx->world, .pid = k->box };
+		*o = (struct orphan){ .world = k->ctx->world, .pid = k->box, .joined = k->joined, .report = -1 };
+		if (k->w_report.fn) {
+			o->report = k->w_report.fd;
+			watch_del(o->world->loop, &k->w_report);
+		}
 		watch_del(o->world->loop, &k->w_pid);
 		watch_add(o->world->loop, &o->watch, take(&k->pidfd), EPOLLIN, on_orphan_gone, o);
+	} else if (kernel_alive(k)) {
+		k->ctx->world->kernels_running--;
 	}
 	close_all(k);
 	for (int i = 0; i < 2; i++)
@@ -204,6 +236,7 @@ void kernel_free(struct kernel *k)
 	free(k->interpreter);
 	free(k->lost_why);
 	free(k->death);
+	free(k->failed);
 	free(k);
 }
 
@@ -305,7 +338,7 @@ static char *kernel_path(struct context *c, const char *path)
 {
 	if (path && *path == '/')
 		return xstrdup(path);
-	auto_free char *ws = context_abspath(c, "workspace");
+	auto_free char *ws = context_inside(c, "workspace");
 	return path && *path ? xasprintf("%s/%s", ws, path) : xstrdup(ws);
 }
 
@@ -356,8 +389,8 @@ static void read_env(struct context *c, struct buf *json, char ***list, size_t *
 static void send_init(struct kernel *k)
 {
 	auto_buf struct buf b = { 0 };
-	auto_free char *sub = xasprintf("spool/%s/out", k->key);
-	auto_free char *spool = context_abspath(k->ctx, sub);
+	auto_free char *sub = xasprintf("spool/out/%s", k->key);
+	auto_free char *spool = context_inside(k->ctx, sub);
 
 	buf_printf(&b, "{\"op\":\"init\",\"proto\":%d,\"spool\":", PROTO);
 	buf_json_str(&b, spool);
@@ -365,6 +398,17 @@ static void send_init(struct kernel *k)
 	buf_json_str(&b, k->cwd.s);
 	buf_str(&b, ",\"opts\":{}}");
 	send_line(k, &b);
+}
+
+static int check_dir(struct kernel *k, const char *path)
+{
+	struct stat st;
+
+	if (k->boxed)
+		return box_check_dir(k->ctx, path);
+	if (stat(path, &st) < 0)
+		return -errno;
+	return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
 }
 
 /* Tells what changed in config/env and config/cwd since the kernel was told last. Returns 0, or -errno of a
@@ -375,15 +419,13 @@ static int send_set(struct kernel *k)
 	auto_buf struct buf env = { 0 }, b = { 0 }, set = { 0 };
 	auto_free char *cwd = kernel_path(c, c->conf.v[C_CWD].text);
 	bool same_cwd = !strcmp(cwd, k->cwd.s);
-	struct stat st;
 
 	read_env(c, &env, NULL, NULL);
 	if (!strcmp(env.s, k->env.s) && same_cwd)
 		return 0;
-	if (!same_cwd && stat(cwd, &st) < 0)
-		return -errno;
-	if (!same_cwd && !S_ISDIR(st.st_mode))
-		return -ENOTDIR;
+	int err = same_cwd ? 0 : check_dir(k, cwd);
+	if (err)
+		return err;
 	auto_json struct json *was = json_parse(k->env.s, k->env.n, NULL);
 	auto_json struct json *is = json_parse(env.s, env.n, NULL);
 	for (void *it = json_iter(was); it; it = json_iter_next(was, it)) {
@@ -424,15 +466,15 @@ static int put_code(struct kernel *k, struct run *r)
 	options_clear(&again);
 	unlinkat(k->code_dir, r->cell_name, 0);
 	auto_close int fd = openat(k->code_dir, r->cell_name,
-				   O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+				   O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
 	return fd < 0 ? -errno : pwrite_all(fd, code.s, code.n, 0);
 }
 
 static void send_exec(struct kernel *k, struct run *r)
 {
 	auto_buf struct buf b = { 0 };
-	auto_free char *sub = xasprintf("spool/%s/code/%s", k->key, r->cell_name);
-	auto_free char *path = context_abspath(k->ctx, sub);
+	auto_free char *sub = xasprintf("spool/code/%s/%s", k->key, r->cell_name);
+	auto_free char *path = context_inside(k->ctx, sub);
 
 	buf_printf(&b, "{\"op\":\"exec\",\"id\":%llu,\"n\":%lld,\"path\":", (unsigned long long)k->exec_id,
 		   (long long)k->count);
@@ -457,6 +499,24 @@ static void send_exec(struct kernel *k, struct run *r)
 	send_line(k, &b);
 }
 
+static char *memory_limit(struct context *c)
+{
+	auto_buf struct buf size = { 0 };
+
+	buf_size(&size, box_limit(c, C_MEMORY));
+	return xasprintf("memory limit %s", size.s);
+}
+
+/* A child of the cell was the victim, and the kernel lives. */
+static void tell_ooms(struct kernel *k, enum run_status how)
+{
+	if (how == ST_OOM || box_oom_kills(k->ctx) <= k->ooms)
+		return;
+	auto_free char *limit = memory_limit(k->ctx);
+	notice(k->ctx, k->run, "a process of this cell was killed: %s", limit);
+	context_log(k->ctx, "%s: a process of cell %s was killed: %s", k->key, k->run->cell_name, limit);
+}
+
 /* The run of K has ended so: nobody but the daemon says when, and what comes later is nobody's. */
 static void end_run(struct kernel *k, enum run_status how, const char *reason)
 {
@@ -465,6 +525,7 @@ static void end_run(struct kernel *k, enum run_status how, const char *reason)
 	if (!r)
 		return;
 	drain_all(k);
+	tell_ooms(k, how);
 	k->run = NULL;
 	if (k->code_dir >= 0)
 		unlinkat(k->code_dir, r->cell_name, 0);
@@ -521,6 +582,7 @@ static void exec_run(struct kernel *k)
 		notice(k->ctx, r, "%.*s", (int)strlen(line) - 9, line + 8);
 		str_set(&k->lost_why, NULL);
 	}
+	k->ooms = box_oom_kills(k->ctx);
 	k->count++;
 	k->exec_id++;
 	k->messages = 0;
@@ -747,43 +809,52 @@ static void on_ev(void *arg, uint32_t mask)
 
 /* ---- process ---- */
 
-static void driver_started(struct kernel *k, pid_t pid)
+static void take_line(struct kernel *k, const char *line, int pidfd)
 {
-	if (k->pid)
+	int v;
+
+	if (sscanf(line, "joined %d", &v) == 1) {
+		k->joined = v;
+	} else if (sscanf(line, "started %d", &v) == 1 && k->driver < 0 && pidfd >= 0) {
+		k->driver = pidfd;
+		k->pid = sandbox_pid(pidfd);
 		return;
-	k->pid = pid;
-	k->driver = syscall(SYS_pidfd_open, pid, 0);
-	if (k->driver >= 0)
-		fcntl(k->driver, F_SETFD, FD_CLOEXEC);
+	} else if (sscanf(line, "exited %d", &v) == 1) {
+		k->exit_code = v;
+	} else if (sscanf(line, "signaled %d", &v) == 1) {
+		k->exit_signal = v;
+	} else if (!strncmp(line, "failed ", 7)) {
+		str_set(&k->failed, line + 7);
+	}
+	drop_fd(&pidfd);
 }
 
 static void on_report(void *arg, uint32_t mask)
 {
 	struct kernel *k = arg;
-	int fd = k->w_report.fd;
-	char text[512];
-	ssize_t n = read(fd, text, sizeof(text));
+	int fd = k->w_report.fd, fds[BOX_UP_FDS], nfds = 0;
+	char line[BOX_LINE];
+	ssize_t n = sandbox_recv(fd, line, fds, &nfds);
 
 	(void)mask;
-	if (n < 0 && errno == EAGAIN)
+	if (n == -EAGAIN)
 		return;
-	if (n <= 0 || k->reported.n > 4096) {
+	if (n <= 0) {
 		watch_del(k->ctx->world->loop, &k->w_report);
 		close(fd);
 		return;
 	}
-	buf_add(&k->reported, text, n);
-	for (char *line = k->reported.s, *nl; (nl = strchr(line, '\n')); line = nl + 1) {
-		int v;
-		if (sscanf(line, "started %d", &v) == 1)
-			driver_started(k, v);
-		else if (sscanf(line, "exited %d", &v) == 1)
-			k->exit_code = v;
-		else if (sscanf(line, "signaled %d", &v) == 1)
-			k->exit_signal = v;
-		else if (!strncmp(line, "failed ", 7))
-			k->failed = true;
-	}
+	for (int i = 1; i < nfds; i++)
+		close(fds[i]);
+	take_line(k, line, nfds ? fds[0] : -1);
+}
+
+static void drain_report(struct kernel *k)
+{
+	struct pollfd p = { .fd = k->w_report.fd, .events = POLLIN };
+
+	while (k->w_report.fn && poll(&p, 1, 0) == 1)
+		on_report(k, 0);
 }
 
 /* What ended the kernel, in words. */
@@ -791,11 +862,8 @@ static char *cause_of_death(struct kernel *k)
 {
 	if (k->death)
 		return xstrdup(k->death);
-	if (k->failed) {
-		char *s = strstr(k->reported.s, "failed ") + 7;
-		return xasprintf("the %s kernel cannot be started: %.*s", k->lang->title,
-				 (int)strcspn(s, "\n"), s);
-	}
+	if (k->failed)
+		return xasprintf("the %s kernel cannot be started: %s", k->lang->title, k->failed);
 	if (k->exit_signal > 0)
 		return xasprintf("signal %d (%s)", k->exit_signal, strsignal(k->exit_signal));
 	if (k->exit_code >= 0)
@@ -803,22 +871,24 @@ static char *cause_of_death(struct kernel *k)
 	return xasprintf("the %s kernel ended", k->lang->title);
 }
 
-/* Box has ended, and with it every process of the kernel. */
-static void on_gone(void *arg, uint32_t mask)
+/* Was it the group's limit? Then nobody could tell but the count of the kernel of the host. */
+static bool was_oom(const struct kernel *k)
 {
-	struct kernel *k = arg;
+	return !k->death && k->exit_signal == SIGKILL && box_oom_kills(k->ctx) > k->ooms;
+}
+
+/* Every process of the kernel is gone, or there never was one. */
+static void kernel_gone(struct kernel *k)
+{
 	struct context *c = k->ctx;
 	struct run *next = k->state == K_DYING ? k->run : NULL; /* it came while the old kernel was dying */
-
-	(void)mask;
-	waitpid(k->box, NULL, 0);
-	while (k->w_report.fn)
-		on_report(k, 0);
-	auto_free char *why = cause_of_death(k);
+	bool oom = was_oom(k);
+	auto_free char *why = oom ? memory_limit(c) : cause_of_death(k);
 	bool during_start = k->state == K_STARTING;
+
 	if (!next && k->run) {
 		k->run->state_preserved = false;
-		end_run(k, ST_KILLED, why);
+		end_run(k, oom ? ST_OOM : ST_KILLED, why);
 	} else {
 		drain_all(k);
 	}
@@ -827,20 +897,135 @@ static void on_gone(void *arg, uint32_t mask)
 	if (k->count && !k->lost_why)
 		str_set(&k->lost_why, why);
 	if (during_start || !k->death)
-		context_log(c, "kernel %s: %s", k->key, why);
+		context_log(c, "kernel %s: %s%s", k->key, oom ? "out of memory: " : "", why);
 	step(k, E_GONE);
 	c->world->kernels_running--;
 	k->count = 0;
-	k->pid = 0;
-	k->restart = false;
+	k->pid = k->box = k->joined = 0;
+	k->restart = k->boxed = k->sweeping = false;
 	close_all(k);
 	tell_state(k, why);
 	str_set(&k->death, NULL);
+	str_set(&k->failed, NULL);
 	world_touch(c->world);
+	box_left(c);
 	if (next)
 		kernel_run(k, next);
 	else
 		context_schedule(c);
+}
+
+static void on_gone(void *arg, uint32_t mask)
+{
+	struct kernel *k = arg;
+	siginfo_t how = { 0 };
+	pid_t was = k->box;
+
+	(void)mask;
+	drain_report(k);
+	watch_del(k->ctx->world->loop, &k->w_pid);
+	waitid(P_PID, k->box, &how, WEXITED | WNOWAIT);
+	if (next_process(&k->box, &k->pidfd, k->joined)) {
+		watch_add(k->ctx->world->loop, &k->w_pid, k->pidfd, EPOLLIN, on_gone, k);
+		return;
+	}
+	bool killed = was == k->joined && how.si_code != CLD_EXITED;
+	if (killed && box_sweep(k->ctx)) {
+		k->sweeping = true;
+		drop_fd(&k->lifeline);
+	} else {
+		kernel_gone(k);
+	}
+}
+
+/* ---- what the box tells ---- */
+
+static void launch(struct kernel *k);
+
+/* Each may end runs, and so start and free other things: who is next is looked for anew. */
+static struct kernel *first_kernel(struct context *c, bool (*fits)(const struct kernel *))
+{
+	list_for(it, &c->kernels) {
+		struct kernel *k = container_of(it, struct kernel, link);
+		if (fits(k))
+			return k;
+	}
+	return NULL;
+}
+
+static bool waits_for_box(const struct kernel *k)
+{
+	return k->state == K_STARTING && !k->boxed && !k->box;
+}
+
+static bool is_sweeping(const struct kernel *k)
+{
+	return k->sweeping;
+}
+
+void kernels_box_up(struct context *c)
+{
+	struct kernel *k;
+
+	while ((k = first_kernel(c, waits_for_box))) {
+		auto_buf struct buf why = { 0 };
+		int need = box_need(c, k->interpreter, &why);
+		if (need > 0)
+			return;
+		if (need < 0) {
+			str_set(&k->failed, why.s);
+			kernel_gone(k);
+		} else {
+			launch(k);
+		}
+	}
+}
+
+void kernels_box_failed(struct context *c, const char *why)
+{
+	struct kernel *k;
+
+	while ((k = first_kernel(c, waits_for_box))) {
+		str_set(&k->failed, why);
+		kernel_gone(k);
+	}
+}
+
+void kernels_swept(struct context *c)
+{
+	struct kernel *k;
+
+	while ((k = first_kernel(c, is_sweeping)))
+		kernel_gone(k);
+}
+
+/* The one that runs a cell, or all. */
+static void kill_kernels(struct context *c, const char *why, enum run_status how)
+{
+	struct kernel *busy = c->active ? c->active->kernel : NULL;
+
+	if (busy) {
+		busy->run->state_preserved = false;
+		str_set(&busy->death, why);
+		end_run(busy, how, why);
+		kernel_kill(busy, why);
+		return;
+	}
+	list_for_safe(it, tmp, &c->kernels)
+		kernel_kill(container_of(it, struct kernel, link), why);
+}
+
+void kernels_over_memory(struct context *c)
+{
+	auto_free char *why = memory_limit(c);
+
+	context_log(c, "out of memory: %s", why);
+	kill_kernels(c, why, ST_OOM);
+}
+
+void kernels_kill(struct context *c, const char *why)
+{
+	kill_kernels(c, why, ST_KILLED);
 }
 
 static void on_timer(void *arg)
@@ -869,7 +1054,7 @@ static void add_env(char ***env, size_t *n, char *entry)
 
 static char **make_env(struct kernel *k)
 {
-	auto_free char *home = context_abspath(k->ctx, "home");
+	auto_free char *home = context_inside(k->ctx, "home");
 	char **env = NULL, **own = NULL;
 	size_t n = 0, nown = 0;
 
@@ -888,28 +1073,62 @@ static char **make_env(struct kernel *k)
 	return env;
 }
 
-/* ARGV of box and of the driver behind it, in one list. */
-static char **make_argv(struct kernel *k)
+/* What sandbox=weak lets it read and write. */
+static void add_weak(struct kernel *k, struct strings *args)
+{
+	static const char *const ro[] = { "/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/proc", "/dev" };
+	static const char *const rw[] = { "/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/ptmx", "/dev/pts", "/dev/shm" };
+	static const char *const own[] = { "workspace", "home", "spool/out" };
+	auto_free char *prefix = k->interpreter ? sandbox_prefix(k->interpreter) : NULL;
+	auto_free char *code = context_abspath(k->ctx, "spool/code");
+
+	strings_addf(args, "--weak");
+	for (size_t i = 0; i < ARRAY_SIZE(ro); i++)
+		strings_addf(args, "--ro=%s", ro[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(rw); i++)
+		strings_addf(args, "--rw=%s", rw[i]);
+	strings_addf(args, "--ro=%s", k->ctx->world->opt.kernels_dir);
+	strings_addf(args, "--ro=%s/artifacts", k->ctx->world->opt.state_dir);
+	strings_addf(args, "--ro=%s", code);
+	if (prefix)
+		strings_addf(args, "--ro=%s", prefix);
+	for (size_t i = 0; i < ARRAY_SIZE(own); i++) {
+		auto_free char *path = context_abspath(k->ctx, own[i]);
+		strings_addf(args, "--rw=%s", path);
+	}
+}
+
+/* Options of box, and the driver's command. */
+static void make_args(struct kernel *k, struct strings *args)
 {
 	const struct lang *l = k->lang;
-	char **argv = xcalloc(64, sizeof(*argv));
-	size_t n = 0;
+	const struct config *conf = &k->ctx->conf;
+	enum sandbox_mode mode = k->ctx->world->sandbox.mode;
+	const char *folder = strrchr(l->dir, '/');
+	auto_free char *dir = mode == SANDBOX_FULL ? xasprintf("/kernels%s", folder) : xstrdup(l->dir);
 
-	argv[n++] = xstrdup("box");
-	argv[n++] = xstrdup("--lifeline=7");
-	argv[n++] = xstrdup("--report=8");
-	argv[n++] = xasprintf("--cwd=%s", k->cwd.s);
-	argv[n++] = xstrdup("--");
-	for (char **a = l->argv; *a && n < 63; a++) {
+	strings_addf(args, "--lifeline=%d", BOX_OWN);
+	strings_addf(args, "--report=%d", BOX_OWN + 1);
+	strings_addf(args, "--cwd=%s", k->cwd.s);
+	if (mode != SANDBOX_NONE) {
+		strings_addf(args, "--data=%lld", (long long)box_limit(k->ctx, C_MEMORY));
+		strings_addf(args, "--fsize=%lld", (long long)conf->v[C_DISK].v);
+		strings_addf(args, "--files=%d", FILES_MAX);
+	}
+	if (mode == SANDBOX_FULL) /* elsewhere all processes of the user would count */
+		strings_addf(args, "--processes=%lld", (long long)box_limit(k->ctx, C_PROCESSES));
+	if (mode == SANDBOX_WEAK)
+		add_weak(k, args);
+	strings_addf(args, "--");
+	for (char **a = l->argv; *a; a++) {
 		const char *program = k->interpreter ? k->interpreter : l->interpreter;
 		if (!strcmp(*a, "{interpreter}"))
-			argv[n++] = xstrdup(program ? program : "missing");
+			strings_addf(args, "%s", program ? program : "missing");
 		else if (!strncmp(*a, "{dir}", 5))
-			argv[n++] = xasprintf("%s%s", l->dir, *a + 5);
+			strings_addf(args, "%s%s", dir, *a + 5);
 		else
-			argv[n++] = xstrdup(*a);
+			strings_addf(args, "%s", *a);
 	}
-	return argv;
 }
 
 static void free_strings(char **v)
@@ -919,37 +1138,47 @@ static void free_strings(char **v)
 	free(v);
 }
 
-static int open_spool(struct kernel *k)
+/* An empty directory KEY of SUB, a directory that the kernels of the context may write. It is made elsewhere, so that
+ * nobody can put something in its place meanwhile. Returns it open, or -errno. */
+static int fresh_dir(struct context *c, const char *sub, const char *key, bool give)
 {
-	struct context *c = k->ctx;
-	const char *const subs[] = { "", "/code", "/out" };
-	int *fds[] = { NULL, &k->code_dir, &k->spool };
+	auto_free char *path = context_path(c, sub);
+	auto_close int dir = openat(c->world->contexts_dir, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	uid_t uid;
+	gid_t gid;
 
-	for (size_t i = 0; i < ARRAY_SIZE(subs); i++) {
-		auto_free char *sub = xasprintf("spool/%s%s", k->key, subs[i]);
-		auto_free char *path = context_path(c, sub);
-		if (i == 0)
-			delete_tree(c->world->contexts_dir, path);
-		if (mkdirat(c->world->contexts_dir, path, 0700) < 0 && errno != EEXIST)
-			return -errno;
-		if (!fds[i])
-			continue;
-		*fds[i] = openat(c->world->contexts_dir, path,
-				 O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (*fds[i] < 0)
-			return -errno;
-	}
-	return 0;
+	if (dir < 0)
+		return -errno;
+	delete_tree(dir, key);
+	if (mkdirat(dir, key, 0755) < 0)
+		return -errno;
+	auto_close int fd = gate_open_dir(dir, key);
+	if (fd < 0)
+		return fd;
+	context_box_ids(c, &uid, &gid);
+	if (give && geteuid() == 0 && fchown(fd, uid, gid) < 0)
+		return -errno;
+	return take(&fd);
 }
 
-/* All pipes of a kernel: [i][0] is ours, [i][1] the child's descriptor I. */
+static int open_spool(struct kernel *k)
+{
+	drop_fd(&k->code_dir);
+	drop_fd(&k->spool);
+	k->code_dir = fresh_dir(k->ctx, "spool/code", k->key, false);
+	k->spool = fresh_dir(k->ctx, "spool/out", k->key, true);
+	return k->code_dir < 0 ? k->code_dir : MIN(k->spool, 0);
+}
+
+/* All pipes of a kernel, the last is a socket: [i][0] is ours, [i][1] the child's descriptor I. */
 static int open_pipes(int fds[9][2])
 {
 	static const char theirs_reads[9] = { [3] = 1, [5] = 1, [6] = 1, [7] = 1 };
 
 	for (int i = 1; i < 9; i++) {
 		int p[2];
-		if (pipe2(p, O_CLOEXEC) < 0)
+		if (i == BOX_OWN + 1 ? socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, p) < 0 :
+				       pipe2(p, O_CLOEXEC) < 0)
 			return -errno;
 		fds[i][0] = p[theirs_reads[i] ? 1 : 0];
 		fds[i][1] = p[theirs_reads[i] ? 0 : 1];
@@ -977,25 +1206,39 @@ static void watch_all(struct kernel *k, int fds[9][2])
 	timer_set(l, &k->timer, START_US, on_timer, k);
 }
 
+static int spawn_driver(struct kernel *k, int fds[9][2])
+{
+	struct context *c = k->ctx;
+	struct strings args = { 0 };
+	int theirs[9] = { -1 };
+	char **env = make_env(k);
+
+	make_args(k, &args);
+	for (int i = 1; i < 9; i++)
+		theirs[i] = fds[i][1];
+	int err = k->boxed ? box_run(c, theirs, &args, env, &k->box, &k->pidfd) :
+			     sandbox_run(&c->world->sandbox, NULL, NULL, theirs, &args, env, &k->box, &k->pidfd);
+	free_strings(env);
+	strings_clear(&args);
+	return err;
+}
+
 static int start_process(struct kernel *k)
 {
-	int fds[9][2], theirs[9] = { -1 };
-	struct context *c = k->ctx;
+	int fds[9][2];
 
 	memset(fds, -1, sizeof(fds));
-	int err = open_spool(k);
+	bool foreign;
+	int err = k->boxed ? 0 : context_make_dirs(k->ctx, &foreign);
+	if (!err)
+		err = open_spool(k);
 	if (!err)
 		err = open_pipes(fds);
 	if (!err) {
-		auto_free char *cwd = kernel_path(c, c->conf.v[C_CWD].text);
+		auto_free char *cwd = kernel_path(k->ctx, k->ctx->conf.v[C_CWD].text);
 		buf_reset(&k->cwd);
 		buf_str(&k->cwd, cwd);
-		char **env = make_env(k), **argv = make_argv(k);
-		for (int i = 1; i < 9; i++)
-			theirs[i] = fds[i][1];
-		err = spawn(c->world->opt.box, argv, env, theirs, 9, &k->box, &k->pidfd);
-		free_strings(env);
-		free_strings(argv);
+		err = spawn_driver(k, fds);
 	}
 	for (int i = 1; i < 9; i++)
 		drop_fd(&fds[i][1]);
@@ -1003,9 +1246,18 @@ static int start_process(struct kernel *k)
 		watch_all(k, fds);
 	for (int i = 1; i < 9; i++)
 		drop_fd(&fds[i][0]);
-	if (err)
-		close_all(k);
 	return err;
+}
+
+static void launch(struct kernel *k)
+{
+	k->boxed = k->ctx->world->sandbox.mode == SANDBOX_FULL;
+	int err = start_process(k);
+
+	if (!err)
+		return;
+	str_set(&k->failed, strerror(-err));
+	kernel_gone(k);
 }
 
 static void start(struct kernel *k)
@@ -1013,21 +1265,12 @@ static void start(struct kernel *k)
 	struct context *c = k->ctx;
 
 	k->exit_code = k->exit_signal = -1;
-	k->failed = false;
 	k->pid = 0;
+	k->ooms = box_oom_kills(c);
 	for (int i = 0; i < 2; i++) {
 		flow_free(&k->late[i]);
 		flow_init(&k->late[i], c, NULL, k->lang->name, i);
 		k->late[i].limit = c->conf.v[C_OUTPUT].v;
-	}
-	int err = start_process(k);
-	if (err) {
-		auto_free char *why =
-			xasprintf("the %s kernel cannot be started: %s", k->lang->title, strerror(-err));
-		context_log(c, "kernel %s: %s", k->key, why);
-		end_run(k, ST_KILLED, why);
-		context_schedule(c);
-		return;
 	}
 	step(k, E_START);
 	k->generation++;
@@ -1035,6 +1278,10 @@ static void start(struct kernel *k)
 	index_note(c, IDX_KERNEL, k->key, NULL, k->generation);
 	tell_state(k, NULL);
 	world_touch(c->world);
+	if (c->world->sandbox.mode == SANDBOX_FULL)
+		kernels_box_up(c);
+	else
+		launch(k);
 }
 
 void kernel_run(struct kernel *k, struct run *r)
@@ -1079,8 +1326,12 @@ void kernel_kill(struct kernel *k, const char *why)
 	int fd = k->w_ev.fn ? k->w_ev.fd : -1;
 	watch_del(k->ctx->world->loop, &k->w_ev);
 	drop_fd(&fd);
-	drop_fd(&k->lifeline); /* box ends everything, then itself: on_gone */
+	drop_fd(&k->lifeline); /* its supervisor ends everything, then itself: on_gone */
 	context_touch(k->ctx);
+	if (!k->box && !k->sweeping) {
+		kernel_gone(k);
+		return;
+	}
 	context_schedule(k->ctx);
 }
 

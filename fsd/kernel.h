@@ -20,20 +20,24 @@ struct kernel {
 	struct run *run;            /* the one it runs, or is started for */
 	uint64_t exec_id;
 	bool ending;                /* its run is over but for what the driver has to put away */
-	pid_t box, pid;
-	int pidfd, driver;          /* of box; of the driver, to see its death before box has told */
+	bool boxed;                 /* it is in the context's box, or on its way there */
+	bool sweeping;              /* its supervisor was killed: pid 1 of the box ends the rest */
+	pid_t box;                  /* the process that starts it, then its supervisor; 0 none */
+	pid_t pid;                  /* the driver, 0 not known yet */
+	int pidfd, driver;          /* of BOX; of the driver, to see its death before box has told */
 	int cmd, ack, guard, lifeline;
 	int code_dir, spool;        /* where the daemon puts cells, where the driver puts payloads */
 	struct flow late[2];        /* what it prints while it runs nothing */
 	struct watch w_pid, w_cmd, w_ev, w_io[2], w_report;
 	bool io_eof[2];
 	struct buf in, out;         /* of the event pipe, for the command pipe */
-	struct buf reported;
 	struct buf env, cwd;        /* JSON of config/env and the cwd as it was told last */
 	struct timer timer;         /* start limit */
 	char *death;                /* why it is being ended, for the run's reason */
+	pid_t joined;               /* the supervisor, as the process that entered the box told */
 	int exit_code, exit_signal; /* -1: not known */
-	bool failed;                /* box could not start it */
+	char *failed;               /* why box could not start it */
+	int64_t ooms;               /* processes of the box killed for memory when its run started */
 	bool restart;               /* to be killed when its run has ended */
 	uint64_t messages;          /* events of this run */
 };
@@ -66,5 +70,14 @@ void kernel_free(struct kernel *k);
 /* CPU time of its main process in us, peak memory in bytes; 0 when unknown. */
 void kernel_usage(const struct kernel *k, int64_t *cpu_us, int64_t *max_rss);
 const char *kernel_state_name(const struct kernel *k);
+
+/* What the box tells: it is up, or gone; it could not be made; what a killed supervisor left is gone. */
+void kernels_box_up(struct context *c);
+void kernels_box_failed(struct context *c, const char *why);
+void kernels_swept(struct context *c);
+/* The box has more memory than it may: the kernel that runs a cell ends, or all. */
+void kernels_over_memory(struct context *c);
+/* The same for any other reason. */
+void kernels_kill(struct context *c, const char *why);
 
 #endif

@@ -24,7 +24,9 @@ static const char usage[] =
 	"\n"
 	"  -f             stay in the foreground, log to stderr\n"
 	"  -o OPTIONS     timeout= wait= output= cwd= idle_timeout= keep=   defaults of config/\n"
-	"                 queue=N  sync=always  kernels=DIR  box=PATH\n"
+	"                 memory= disk= processes= cpus= network=\n"
+	"                 sandbox=full|weak|none  bind=HOST:BOX  queue=N  sync=always\n"
+	"                 kernels=DIR  box=PATH\n"
 	"  -h, --help     this text\n"
 	"  -V, --version  the version\n"
 	"\n"
@@ -69,6 +71,14 @@ static bool is_mount_flag(const char *key)
 	return false;
 }
 
+/* Is what is before COLON in VALUE there? */
+static int access_dir(const char *value, const char *colon)
+{
+	auto_free char *path = xstrndup(value, colon - value);
+
+	return access(path, R_OK);
+}
+
 static void set_option(struct options *o, char *item)
 {
 	char *value = strchr(item, '=');
@@ -96,6 +106,16 @@ static void set_option(struct options *o, char *item)
 		o->box = realpath(value, NULL);
 		if (!o->box)
 			die("option box: %s: %s", value, strerror(errno));
+	} else if (!strcmp(item, "sandbox") && value) {
+		int mode = sandbox_mode_named(value);
+		if (mode < 0)
+			die("option sandbox: full, weak or none");
+		o->sandbox = mode;
+	} else if (!strcmp(item, "bind") && value) {
+		char *colon = strrchr(value, ':');
+		if (*value != '/' || !colon || colon[1] != '/' || strstr(colon, "/..") || access_dir(value, colon))
+			die("option bind: %s: not HOST:BOX, two absolute paths, the first of which exists", value);
+		strings_addf(&o->binds, "%s", value);
 	} else if (!strcmp(item, "allow_other")) {
 		die("option allow_other: not in this version: kernels run unconfined as the user who mounted");
 	} else if (is_mount_flag(item)) {
@@ -436,6 +456,18 @@ static void watch_signals(struct daemon *d)
 		die("signalfd: %s", strerror(errno));
 }
 
+/* The ranges of the limits. STATE_DIR is not known yet, and a disk may grow. */
+static void find_host(void)
+{
+	auto_buf struct buf b = { 0 };
+	int64_t processes = 1 << 15;
+
+	if (!read_file(AT_FDCWD, "/proc/sys/kernel/threads-max", 64, &b) && b.n)
+		processes = strtoll(b.s, NULL, 10);
+	config_host((int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE), 1LL << 50, sysconf(_SC_NPROCESSORS_ONLN),
+		    processes);
+}
+
 /* As many files as we may: kernels and mirrored files take them. */
 static void raise_limits(void)
 {
@@ -454,6 +486,7 @@ static void free_options(struct options *o)
 	free((char *)o->kernels_dir);
 	free((char *)o->box);
 	config_clear(&o->defaults);
+	strings_clear(&o->binds);
 }
 
 int main(int argc, char **argv)
@@ -462,6 +495,7 @@ int main(int argc, char **argv)
 	struct options opt;
 	auto_buf struct buf why = { 0 };
 
+	find_host();
 	parse_args(&opt, argc, argv);
 	find_parts(&opt);
 	check_fuse();
@@ -470,7 +504,6 @@ int main(int argc, char **argv)
 	if (!opt.foreground)
 		d.status_pipe = go_to_background();
 	raise_limits();
-	spawn_reserve_fds();
 	d.world.loop = loop_new();
 	d.world.log.fd = -1;
 	d.world.log.to_stderr = true;

@@ -1,5 +1,6 @@
 #include "page.h"
 
+#include "box.h"
 #include "kernel.h"
 
 #include <stdio.h>
@@ -120,6 +121,10 @@ static void json_limits(struct context *c, struct buf *b)
 	buf_printf(b, "\"timeout_s\":%g,\"wait_s\":%g,\"idle_timeout_s\":%g,\"output_bytes\":%lld,\"queue\":%lld",
 		   v[C_TIMEOUT].v / 1e6, v[C_WAIT].v / 1e6, v[C_IDLE].v / 1e6, (long long)v[C_OUTPUT].v,
 		   (long long)c->world->opt.queue);
+	buf_printf(b, ",\"memory_bytes\":%lld,\"disk_bytes\":%lld,\"processes\":%lld,\"cpus\":%g,\"network\":",
+		   (long long)box_limit(c, C_MEMORY), (long long)v[C_DISK].v, (long long)box_limit(c, C_PROCESSES),
+		   v[C_CPUS].v / 1e3);
+	buf_json_str(b, network_names[box_limit(c, C_NETWORK)]);
 	buf_str(b, ",\"keep\":");
 	buf_json_str(b, setting_text(&c->conf, C_KEEP, &c->world->opt.defaults));
 	buf_str(b, ",\"cwd\":");
@@ -145,7 +150,10 @@ void page_context(const struct node *n, struct buf *out)
 		   (unsigned long long)c->nruns, c->usage_cpu_us / 1e3, c->usage_wall_us / 1e3,
 		   (unsigned long long)c->total_runs);
 	json_limits(c, &b);
-	buf_str(&b, "},\"isolation\":\"none\"");
+	buf_str(&b, "},\"needs_restart\":");
+	box_json_pending(c, &b);
+	buf_str(&b, ",\"isolation\":");
+	buf_json_str(&b, c->world->sandbox.isolation);
 	json_time(&b, "created_at", c->created);
 	json_time(&b, "changed_at", c->changed);
 	buf_char(&b, '}');

@@ -9,16 +9,6 @@
 
 extern char **environ;
 
-void spawn_reserve_fds(void)
-{
-	int fd;
-
-	while ((fd = open("/dev/null", O_RDWR | O_CLOEXEC)) >= 0 && fd < SPAWN_FDS)
-		;
-	if (fd >= 0)
-		close(fd);
-}
-
 int spawn(const char *path, char *const argv[], char *const envp[], const int *fds, int nfds,
 	  pid_t *pid, int *pidfd)
 {
@@ -26,7 +16,15 @@ int spawn(const char *path, char *const argv[], char *const envp[], const int *f
 	posix_spawnattr_t attr;
 	sigset_t set;
 	pid_t p;
+	int from[SPAWN_FDS];
 
+	/* One that is a child's number too would be written over before its turn comes: it is taken from above. */
+	int err = 0;
+	for (int i = 0; i < nfds; i++) {
+		from[i] = fds[i] >= 0 && fds[i] < nfds ? fcntl(fds[i], F_DUPFD_CLOEXEC, nfds) : fds[i];
+		if (from[i] < 0 && fds[i] >= 0)
+			err = errno;
+	}
 	posix_spawn_file_actions_init(&acts);
 	posix_spawnattr_init(&attr);
 	sigfillset(&set);
@@ -35,13 +33,17 @@ int spawn(const char *path, char *const argv[], char *const envp[], const int *f
 	posix_spawnattr_setsigmask(&attr, &set);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
 	for (int i = 0; i < nfds; i++)
-		if (fds[i] >= 0)
-			posix_spawn_file_actions_adddup2(&acts, fds[i], i);
+		if (from[i] >= 0)
+			posix_spawn_file_actions_adddup2(&acts, from[i], i);
 		else
 			posix_spawn_file_actions_addopen(&acts, i, "/dev/null", O_RDWR, 0);
-	int err = posix_spawn(&p, path, &acts, &attr, argv, envp);
+	if (!err)
+		err = posix_spawn(&p, path, &acts, &attr, argv, envp);
 	posix_spawn_file_actions_destroy(&acts);
 	posix_spawnattr_destroy(&attr);
+	for (int i = 0; i < nfds; i++)
+		if (from[i] != fds[i] && from[i] >= 0)
+			close(from[i]);
 	if (err)
 		return -err;
 	int fd = syscall(SYS_pidfd_open, p, 0);

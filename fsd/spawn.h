@@ -5,9 +5,7 @@
 
 #include "util.h"
 
-/* Opens /dev/null on the descriptors that children get theirs on, so that no fd of ours is one of them. */
-void spawn_reserve_fds(void);
-enum { SPAWN_FDS = 16 };
+enum { SPAWN_FDS = 24 };
 
 /* Runs PATH with ARGV and ENVP; FDS[i] (NFDS of them, at most SPAWN_FDS) becomes its descriptor i, -1 is
  * /dev/null. Returns 0 with its pid and a pidfd, or -errno. */

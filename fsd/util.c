@@ -356,6 +356,18 @@ struct timespec us_to_ts(int64_t us)
 	return (struct timespec){ .tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000 };
 }
 
+void buf_size(struct buf *b, int64_t bytes)
+{
+	static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB" };
+	size_t i = 0;
+
+	while (i + 1 < ARRAY_SIZE(units) && bytes && bytes % 1024 == 0) {
+		bytes /= 1024;
+		i++;
+	}
+	buf_printf(b, "%lld %s", (long long)bytes, units[i]);
+}
+
 void buf_time(struct buf *b, int64_t us)
 {
 	time_t t = us / 1000000;

@@ -153,6 +153,8 @@ struct timespec us_to_ts(int64_t us);
 int64_t ts_to_us(struct timespec ts);
 /* RFC 3339, UTC, microseconds. */
 void buf_time(struct buf *b, int64_t us);
+/* "512 MiB": in the largest unit that leaves no fraction. */
+void buf_size(struct buf *b, int64_t bytes);
 
 /* The whole of the file NAME below DIR (AT_FDCWD too), at most MAX bytes. Returns 0 or -errno (-EFBIG). */
 int read_file(int dir, const char *name, size_t max, struct buf *out);

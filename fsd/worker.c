@@ -1,5 +1,7 @@
 #include "worker.h"
 
+#include "gate.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -217,5 +219,47 @@ int delete_tree(int dir, const char *name)
 	closedir(top);
 	if (!err && unlinkat(dir, name, AT_REMOVEDIR) < 0)
 		err = -errno;
+	return err;
+}
+
+/* Breadth first, with the paths of the directories still to be read: nothing may move below meanwhile. */
+int own_tree(int dir, const char *name, uid_t uid, gid_t gid)
+{
+	struct todo {
+		struct list link;
+		char *path;
+	};
+	struct list todo;
+	int err = 0;
+
+	list_init(&todo);
+	struct todo *t = xcalloc(1, sizeof(*t));
+	t->path = xstrdup(name);
+	list_append(&todo, &t->link);
+	while (!list_empty(&todo)) {
+		t = container_of(todo.next, struct todo, link);
+		int fd = err ? -1 : gate_open_dir(dir, t->path);
+		DIR *d = fd < 0 ? NULL : fdopendir(fd);
+		if (!err && !d)
+			err = fd < 0 ? fd : -errno;
+		if (d && fchown(fd, uid, gid) < 0)
+			err = -errno;
+		for (struct dirent *e; d && !err && (e = readdir(d));) {
+			if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+				continue;
+			if (fchownat(fd, e->d_name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
+				err = -errno;
+			if (e->d_type != DT_DIR)
+				continue;
+			struct todo *sub = xcalloc(1, sizeof(*sub));
+			sub->path = xasprintf("%s/%s", t->path, e->d_name);
+			list_append(&todo, &sub->link);
+		}
+		if (d)
+			closedir(d);
+		list_del(&t->link);
+		free(t->path);
+		free(t);
+	}
 	return err;
 }

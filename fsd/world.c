@@ -1,6 +1,6 @@
 #include "world.h"
 
-#include "context.h"
+#include "box.h"
 #include "kernel.h"
 
 #include <dirent.h>
@@ -255,7 +255,10 @@ void world_touch(struct world *w)
 
 static int make_dirs(struct world *w, const char *path, struct buf *why)
 {
-	static const char *const subs[] = { "names", "contexts", "trash", "tmp" };
+	static const struct {
+		const char *name;
+		mode_t mode;
+	} subs[] = { { "names", 0700 }, { "contexts", 0700 }, { "trash", 0700 }, { "tmp", 0700 }, { "artifacts", 0755 } };
 	auto_free char *p = xstrdup(path);
 
 	for (char *s = p + 1; *s; s++) {
@@ -275,8 +278,8 @@ static int make_dirs(struct world *w, const char *path, struct buf *why)
 		return -1;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(subs); i++) {
-		if (mkdirat(w->state, subs[i], 0700) < 0 && errno != EEXIST) {
-			buf_printf(why, "%s/%s: %s", path, subs[i], strerror(errno));
+		if (mkdirat(w->state, subs[i].name, subs[i].mode) < 0 && errno != EEXIST) {
+			buf_printf(why, "%s/%s: %s", path, subs[i].name, strerror(errno));
 			return -1;
 		}
 	}
@@ -404,6 +407,43 @@ static void read_times(struct world *w)
 	w->languages_time = file_time(w->state, "languages");
 }
 
+enum { UID_FIRST = 0x70000000, UID_COUNT = 0x0ffffff0 };
+
+/* The first one is by chance, so that two STATE_DIRs of one host hardly ever meet. */
+uid_t world_new_uid(struct world *w)
+{
+	auto_buf struct buf b = { 0 };
+	uint32_t n = 0;
+	char text[16];
+
+	if (!read_file(w->state, "next_uid", 64, &b) && b.n)
+		n = strtoul(b.s, NULL, 10) - UID_FIRST;
+	else if (getrandom(&n, sizeof(n), 0) != sizeof(n))
+		die("no random numbers");
+	n %= UID_COUNT;
+	int k = snprintf(text, sizeof(text), "%u\n", UID_FIRST + (n + 1) % UID_COUNT);
+	int err = write_file(w->state, "next_uid", text, k, 0600);
+	if (err)
+		log_line(&w->log, "next_uid: %s", strerror(-err));
+	return UID_FIRST + n;
+}
+
+/* The name of the daemon's groups is of STATE_DIR, which it holds locked: a crashed one's are found again. */
+static int open_sandbox(struct world *w, struct buf *why)
+{
+	struct stat st;
+	char tag[40];
+
+	fstat(w->state, &st);
+	snprintf(tag, sizeof(tag), "%llx-%llx", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
+	net_find(&w->net);
+	if (sandbox_open(&w->sandbox, w->opt.sandbox, w->opt.box, tag, why) < 0)
+		return -1;
+	if (w->sandbox.mode != SANDBOX_FULL)
+		fprintf(stderr, "cellfs: isolation: %s\n", w->sandbox.isolation);
+	return 0;
+}
+
 int world_open(struct world *w, struct options *opt, struct buf *why)
 {
 	struct rlimit files;
@@ -432,7 +472,11 @@ int world_open(struct world *w, struct options *opt, struct buf *why)
 			   strerror(errno));
 		return -1;
 	}
+	if (open_sandbox(w, why) < 0)
+		return -1;
 	w->worker = worker_new(w->loop);
+	w->prober = worker_new(w->loop);
+	w->meter = meter_new(w->loop, w->prober, w->state, box_over, w);
 	w->started = w->changed = wall_us();
 	w->wait_max = request_timeout_us();
 	make_reserve(w);
@@ -462,7 +506,7 @@ void world_stop(struct world *w)
 
 bool world_quiet(const struct world *w)
 {
-	return w->kernels_running == 0;
+	return w->kernels_running == 0 && w->boxes_running == 0;
 }
 
 void world_close(struct world *w)
@@ -471,11 +515,16 @@ void world_close(struct world *w)
 	sync_all(w);
 	if (w->worker)
 		worker_free(w->worker);
+	if (w->prober)
+		worker_free(w->prober);
 	while (w->contexts.n)
 		context_free(w->contexts.entries[0].value);
 	map_free(&w->contexts);
 	timer_stop(w->loop, &w->sync_timer);
 	timer_stop(w->loop, &w->sweep_timer);
+	meter_free(w->meter);
+	net_free(&w->net);
+	sandbox_close(&w->sandbox);
 	waitq_wake(&w->change, -ESTALE);
 	for (size_t i = 0; i < w->npages; i++)
 		free(w->pages[i]);
@@ -497,9 +546,14 @@ void world_print_status(struct world *w, struct buf *out)
 	buf_str(out, "started: ");
 	buf_time(out, w->started);
 	buf_printf(out, "\nstate_dir: %s\n", w->opt.state_dir);
-	buf_str(out, "isolation: none: kernels run as this user, unconfined; box only ends their processes\n");
+	buf_printf(out, "isolation: %s\n", w->sandbox.isolation);
+	buf_printf(out, "limits: %s\n", w->sandbox.limits);
+	if (w->sandbox.mode == SANDBOX_FULL)
+		buf_printf(out, "network: %s\n", net_name(&w->net) ? net_name(&w->net) :
+			   "off only (for config/network: apt-get install passt, or slirp4netns)");
 	buf_printf(out, "contexts: %zu\n", w->contexts.n);
 	buf_printf(out, "kernels_running: %d\n", w->kernels_running);
+	buf_printf(out, "boxes: %d\n", w->boxes_running);
 	buf_printf(out, "runs_since_start: %llu\n", (unsigned long long)w->runs_total);
 	buf_printf(out, "limit_queue: %lld runs a context\n", (long long)w->opt.queue);
 	buf_str(out, "limit_cell: 16 MiB\n");

@@ -6,6 +6,8 @@
  *   log  reserve     the daemon's log; 1 MiB that is given back when the disk is full
  *   names/<name>     symlink to ../contexts/<uuid>: creating, renaming, removing it is what counts
  *   contexts/<uuid>/ a context's files, see store.h and context.h
+ *   artifacts/       the shelf
+ *   next_uid         of the host, for the next context's box (root only)
  *   trash/           removed contexts, deleted by the worker
  *   tmp/             contexts that are being made */
 #ifndef CELLFS_WORLD_H
@@ -15,6 +17,9 @@
 #include "lang.h"
 #include "log.h"
 #include "loop.h"
+#include "meter.h"
+#include "net.h"
+#include "sandbox.h"
 #include "store.h"
 #include "worker.h"
 
@@ -46,6 +51,8 @@ struct options {
 	struct config defaults;
 	int64_t queue;      /* most runs that wait in one context */
 	bool sync_always;
+	enum sandbox_mode sandbox;
+	struct strings binds; /* HOST:BOX, what every box has beside its own */
 	bool foreground;
 	char mount_flags[64];       /* of mount(8)'s options those that libfuse takes, each after a comma */
 };
@@ -67,7 +74,11 @@ struct world {
 	int64_t started, changed;     /* of the root status */
 	int64_t born, languages_time; /* of STATE_DIR; of the text of `languages` */
 	uint64_t runs_total;
-	int kernels_running;
+	int kernels_running, boxes_running;
+	struct sandbox sandbox;
+	struct net net;
+	struct meter *meter;
+	struct worker *prober;        /* the meter's: other people's directories can make it wait */
 	int64_t wait_max;             /* us; what fs.fuse.*_request_timeout allows, 0 none */
 	int reserve;                  /* fd of the reserve, -1 while it is used up */
 	int64_t reserve_retry;
@@ -99,6 +110,8 @@ int world_mkdir(struct world *w, const char *name, struct context **c);
 int world_rename(struct world *w, struct context *c, const char *to);
 /* Stops C's kernels and removes everything; C is gone. */
 void world_remove(struct world *w, struct context *c);
+/* A uid (and gid) of the host that no other context of this STATE_DIR has or had. */
+uid_t world_new_uid(struct world *w);
 /* -ENOSPC while the reserve is used up and cannot be made again. */
 int world_admit(struct world *w);
 /* Something of context C was written that should be synced within a second. */

@@ -115,8 +115,8 @@ def private(pid):
 class Mount:
     """The daemon with a mount of its own. Plain file operations only: this is what users do."""
 
-    def __init__(self, bench, state=None, limit_files=None):
-        self.bench = bench
+    def __init__(self, bench, state=None, limit_files=None, opts=""):
+        self.bench, self.opts = bench, opts
         self.dir = tempfile.mkdtemp(dir=bench.dir)
         self.state = state or os.path.join(self.dir, "state")
         self.point = os.path.join(self.dir, "mnt")
@@ -131,7 +131,7 @@ class Mount:
         self.started = time.perf_counter()
         self.process = subprocess.Popen(
             [os.path.join(self.bench.build, "cellfs"), "-f", self.state, self.point,
-             "-o", "kernels=" + self.bench.kernels()],
+             "-o", "kernels=" + self.bench.kernels() + self.opts],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
             env={**os.environ, "NOTIFY_SOCKET": os.path.join(self.dir, "notify")},
             preexec_fn=self._limit)
@@ -619,6 +619,113 @@ def resident(bench):
     bench.table.add("    its RSS", "%.1f MB" % (rss(pid) / 1e6),
                     "%.1f MB ipykernel" % (peer_rss / 1e6), peer_rss / rss(pid))
     bench.table.add("RSS of the daemon", "%.1f MB" % (rss(mount.process.pid) / 1e6))
+
+
+# --- boxes ---
+
+def run_plain():
+    """posix_spawn of /bin/true, to its end."""
+    os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
+
+
+def proportional(pids):
+    return sum(memory(pid, "Pss") for pid in pids)
+
+
+def one_box(maker):
+    box = maker.up()
+    box.close()
+
+
+def true_in_a_box(maker):
+    box = maker.up()
+    box.join("/bin/true").end()
+    box.close()
+
+
+@row
+def box(bench):
+    """a box and its first program, beside a plain exec"""
+    sys.path.insert(0, os.path.join(ROOT, "tests", "box"))
+    import boxes
+    boxes.BOX = os.path.join(bench.build, "box")
+    times = 50 if bench.quick else 200
+    for who, uid in (("root", None), ("an ordinary user", boxes.NOBODY)):
+        if os.getuid() and uid is None:
+            continue
+        directory = tempfile.mkdtemp(dir=bench.dir)
+        for path in (bench.dir, directory):
+            os.chmod(path, 0o755)
+        maker = boxes.Maker(uid, directory)
+        harness = timed(times, lambda: boxes.wait(maker.spawn(["true"], {}, program="/bin/true")), 10)
+        ours = timed(times, lambda: one_box(maker), 10)
+        cost = median(ours) - median(harness)
+        tail = sorted(ours)[int(len(ours) * 0.95)] - median(harness)
+        bench.table.add("a box, up and gone, by %s; over plain exec" % who, ms(cost), ms(median(harness)) + " exec",
+                        median(ours) / median(harness), "<= 5 ms", cost <= 5e6)
+        bench.table.add("    p95", ms(tail), "", 0, "<= 15 ms", tail <= 15e6)
+        start = time.perf_counter()
+        many = [maker.up() for _ in range(100)]
+        up = time.perf_counter() - start
+        each = proportional([b.pid for b in many]) / 100
+        start = time.perf_counter()
+        for b in many:
+            os.close(b.socket.detach())
+        for b in many:
+            boxes.wait(b.pid)
+        gone = time.perf_counter() - start
+        bench.table.add("100 boxes up", "%.2f s" % up, "", 0, "< 1 s", up < 1)
+        bench.table.add("    PSS each", "%.0f KiB" % (each / 1024), "", 0, "<= 512 KiB", each <= 512 << 10)
+        bench.table.add("    gone after", "%.2f s" % gone, "", 0, "< 0.2 s", gone < 0.2)
+
+
+@row
+def confined(bench):
+    """a warm `x+1` in a box and without one, in turns"""
+    times = 20 if bench.quick else 100
+    with Mount(bench, opts=",sandbox=none") as bare:
+        contexts = [(bench.mount().context("confined"), []), (bare.main(), [])]
+        for context, _ in contexts:
+            context.run("a.py", b"x = 1\n", "done")
+        for _ in range(times):
+            for context, taken in contexts:
+                taken += timed(20, lambda: context.run("a.py", b"x+1\n", "result.txt"), 2)
+    (_, ours), (_, peer) = contexts
+    bench.table.add("x+1 in a box, median of %d" % len(ours), ms(median(ours)), ms(median(peer)) + " without",
+                    median(peer) / median(ours), ">= 0.95", median(peer) / median(ours) >= 0.95)
+
+
+def cpu_seconds(pid):
+    with open("/proc/%d/stat" % pid) as f:
+        fields = f.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@row
+def flood(bench):
+    """five contexts that run `yes`, and another one meanwhile"""
+    long = 5 if bench.quick else 30
+    with Mount(bench) as mount:
+        other = mount.context("other")
+        other.run("a.py", b"1\n", "done")
+        pid = mount.process.pid
+        before, cpu = rss(pid), cpu_seconds(pid)
+        noisy = [mount.context("yes%d" % i) for i in range(5)]
+        start = time.perf_counter()
+        for context in noisy:
+            context.submit("y.sh", b"#| timeout: %d\nyes\n" % long)
+        waits = []
+        while time.perf_counter() - start < long - 1:
+            waits += timed(1, lambda: other.run("a.py", b"x = 1\nx+1\n", "result.txt"), 0)
+            time.sleep(0.2)
+        used = (cpu_seconds(pid) - cpu) / (time.perf_counter() - start)
+        grown = rss(pid) - before
+        for context in noisy:
+            context.read("y.sh", "done")
+    bench.table.add("five `yes` for %d s: CPUs of the daemon" % long, "%.2f" % used, "", 0, "<= 1", used <= 1)
+    bench.table.add("    its RSS grew by", "%.1f MB" % (grown / 1e6), "", 0, "< 32 MB", grown < 32e6)
+    bench.table.add("    a cell elsewhere, slowest of %d" % len(waits), ms(max(waits)), "", 0, "< 1 s",
+                    max(waits) < 1e9)
 
 
 # --- main ---

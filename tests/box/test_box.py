@@ -1,18 +1,24 @@
-"""box, the supervisor of every kernel, run as the daemon runs it. A wait is a read that ends."""
+"""box without a box: the supervisor of a kernel (fsd/box/end.c), as the daemon runs it with sandbox=none and, with
+Landlock, the seccomp programs and limits, with sandbox=weak. A wait is a read that ends."""
 import contextlib
 import ctypes
 import fcntl
+import glob
+import json
 import os
 import resource
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import textwrap
 import time
 
 import pytest
+
+import boxes
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -43,7 +49,7 @@ def read_all(fd, limit=LIMIT):
 class Box:
     """One box with all its pipes. `self.r` has our ends of what it writes, `self.w` the others."""
 
-    def __init__(self, *argv, binary=None, env=None, cwd=None, strangers=0, prepare=None):
+    def __init__(self, *argv, binary=None, env=None, cwd=None, strangers=0, prepare=None, options=()):
         self.r, self.w, child = {}, {}, {}
         for fd in (1, 2, 4, "report"):
             self.r[fd], child[fd] = map(high, os.pipe())
@@ -51,7 +57,8 @@ class Box:
             child[fd], self.w[fd] = map(high, os.pipe())
         child[0] = high(os.open("/dev/null", os.O_RDONLY))
         args = [binary or BOX, "--lifeline=%d" % child["lifeline"],
-                "--report=%d" % child["report"]] + (["--cwd=" + cwd] if cwd else []) + ["--", *argv]
+                "--report=%d" % child["report"], *options]
+        args += (["--cwd=" + cwd] if cwd else []) + ["--", *argv]
         self.pid = os.fork()
         if self.pid == 0:
             try:
@@ -114,8 +121,8 @@ class Box:
 def binaries(tmp_path_factory):
     """The box, and one that has to find descendants without CONFIG_PROC_CHILDREN."""
     scan = str(tmp_path_factory.mktemp("box") / "box-scan")
-    subprocess.run(["gcc", "-std=gnu11", "-static", "-O2", '-DPROC_CHILDREN="/nowhere"', "-o", scan,
-                    os.path.join(ROOT, "fsd", "box.c")], check=True)
+    subprocess.run(["gcc", "-std=gnu11", "-D_GNU_SOURCE", "-static", "-O2", '-DPROC_CHILDREN="/nowhere"', "-o", scan,
+                    *sorted(glob.glob(os.path.join(ROOT, "fsd", "box", "*.c"))), "-lseccomp"], check=True)
     return {"lists": BOX, "scan": scan}
 
 
@@ -208,7 +215,7 @@ def test_bad_usage_is_exit_2_and_a_usage_line(args):
     sh = 'exec 3<&0 4<&0 5<&0 6<&0 7<&0 8<&0; exec "$@"'
     r = subprocess.run(["bash", "-c", sh, "-", BOX, *args], stdin=subprocess.DEVNULL,
                        capture_output=True, text=True)
-    assert r.returncode == 2 and r.stderr.startswith("usage: box --lifeline=FD"), r
+    assert r.returncode == 2 and r.stderr.startswith("usage: box filters"), r
     assert r.stdout == ""
 
 
@@ -333,47 +340,19 @@ def test_box_is_idle_while_nothing_happens(box):
 
 # --- signals ---
 
-def test_sigint_goes_to_the_programs_group_and_no_further(box):
-    b = box(*python("""
-        import os, signal, sys
-        r, w = os.pipe()
-        def child(name, own_group):
-            if os.fork() == 0:
-                if own_group: os.setpgid(0, 0)
-                signal.signal(signal.SIGINT, lambda *a: (os.write(w, name), os._exit(0)))
-                os.write(w, b'+')
-                while True: signal.pause()
-        child(b'g', False); child(b'o', True)
-        signal.signal(signal.SIGINT, lambda *a: os.write(w, b'm'))
-        got = b''
-        while len(got) < 2: got += os.read(r, 1)
-        print('ready', flush=True)
-        while b'm' not in got or b'g' not in got: got += os.read(r, 1)
-        print(sorted(got.decode()), flush=True)
-        os.read(3, 1)
-        os.set_blocking(r, False)
-        try: print(os.read(r, 9))
-        except BlockingIOError: print('none')
-    """))
-    assert b.line(1) == "ready"
-    b.kill(signal.SIGINT)
-    assert b.line(1) == "['+', '+', 'g', 'm']"
-    os.write(b.w[3], b"x")
-    assert b.line(1) == "none"
-    assert b.report() == ["exited 0"]
-
-
-def test_sigint_that_kills_is_reported(box):
-    b = box("sh", "-c", "echo; read x <&3")
+def test_sigint_for_the_drivers_group_leaves_box_alone(box):
+    """The daemon signals the group itself: nothing is forwarded, and box is not in it."""
+    b = box("sh", "-c", "sleep 1000 & echo; read x <&3")
+    pid = int(b.line("report").split()[1])
     b.line(1)
-    b.kill(signal.SIGINT)
-    assert b.report() == ["signaled 2"]
+    os.killpg(pid, signal.SIGINT)
+    assert b.line("report") == "signaled 2" and b.wait() == 0
 
 
 def test_other_signals_do_not_harm_box(box):
     b = box("sh", "-c", "echo; read x <&3; exit 5")
     b.line(1)
-    for sig in (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGPIPE, signal.SIGTSTP,
+    for sig in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGPIPE, signal.SIGTSTP,
                 signal.SIGALRM, 34, 64):
         b.kill(sig)
     os.write(b.w[3], b"\n")
@@ -604,3 +583,147 @@ def test_the_report_comes_before_the_rest_is_gone(box):
     b.line("report")
     assert b.line("report") == "exited 0"
     assert b.wait() == 0
+
+
+def test_a_report_that_is_a_socket_carries_a_pidfd_of_the_program():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    r, w = os.pipe()
+    go, gone = os.pipe()
+    with ours:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                for fd in range(7):
+                    os.dup2(go, fd)
+                os.dup2(r, 7)
+                os.dup2(theirs.fileno(), 8)
+                os.closerange(9, 100)
+                os.execve(BOX, ["box", "--lifeline=7", "--report=8", "--", "/bin/sh", "-c", "read x"], {})
+            finally:
+                os._exit(99)
+        theirs.close()
+        for fd in (r, go):
+            os.close(fd)
+        line, (fd,) = boxes.recv(ours)
+        assert line == "started %d" % boxes.pid_of(fd)
+        os.close(gone)
+        assert boxes.recv(ours) == ("exited 1", [])
+        assert select.select([fd], [], [], LIMIT)[0]
+        assert boxes.recv(ours) == ("", [])
+        assert os.waitpid(pid, 0)[1] == 0
+        for fd in (fd, w):
+            os.close(fd)
+
+
+# --- weak: no namespaces, but Landlock, seccomp and limits ---
+
+@pytest.fixture(scope="session")
+def filters(tmp_path_factory):
+    d = tmp_path_factory.mktemp("filters")
+    fds = [high(os.open(d / name, os.O_RDWR | os.O_CREAT)) for name in ("allow", "ioctl")]
+    subprocess.run([BOX, "filters", *map(str, fds)], pass_fds=fds, check=True)
+    yield fds
+    for fd in fds:
+        os.close(fd)
+
+
+@pytest.fixture
+def weak(box, filters, tmp_path):
+    """Runs Python that prints JSON, with a directory to write and one to read."""
+    for name in ("rw", "ro", "no"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    options = ["--weak", "--rw=%s/rw" % tmp_path, "--ro=%s/ro" % tmp_path, "--rw=/dev/null", "--ro=/no/where"]
+    options += ["--ro=" + d for d in ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/proc")]
+
+    def give_filters():
+        for i, fd in enumerate(filters):
+            os.dup2(fd, 16 + i)
+
+    def run(code, *more, fails=False):
+        helpers = """
+            import errno, json, os, resource, socket, sys
+            def no(fn, *args):
+                try: fn(*args)
+                except OSError as e: return errno.errorcode[e.errno]
+                return 'OK'
+        """
+        b = box(*python(textwrap.dedent(helpers) + textwrap.dedent(code)), options=options + list(more), cwd=str(tmp_path / "rw"),
+                env={"D": str(tmp_path)}, prepare=give_filters)
+        out = read_all(b.r[1])
+        result = b.report()
+        assert result == ["exited 0"], (result, read_all(b.r[2]))
+        return json.loads(out)
+    return run
+
+
+needs_landlock = pytest.mark.skipif(boxes.landlock_abi() < 1, reason="no Landlock in this kernel")
+
+
+@needs_landlock
+def test_weak_keeps_the_files_that_are_not_named(weak, tmp_path):
+    got = weak("""
+        d = os.environ['D']
+        w = lambda p: open(p, 'w')
+        print(json.dumps([
+            no(open, d + '/no/file'), no(os.listdir, d + '/no'), no(os.listdir, '/'), no(open, '/etc/passwd'),
+            no(w, d + '/no/new'), no(w, d + '/new'), no(os.unlink, d + '/no/file'), no(os.listdir, '/root'),
+            no(w, d + '/ro/file'), no(w, d + '/ro/new'), no(os.mkdir, d + '/ro/new'), no(os.unlink, d + '/ro/file'),
+            no(os.rename, d + '/rw/file', d + '/ro/moved'), no(os.symlink, 'x', d + '/ro/link'),
+            no(open, d + '/ro/file'), no(open, '/usr/bin/env'), no(os.listdir, d + '/ro'),
+            no(w, d + '/rw/new'), no(os.mkdir, d + '/rw/dir'), no(os.rename, d + '/rw/new', d + '/rw/dir/moved'),
+            no(os.unlink, d + '/rw/dir/moved'), no(w, '/dev/null'), no(open, '/dev/zero')]))
+    """)
+    assert got == ["EACCES"] * 12 + [got[12], "EACCES"] + ["OK"] * 3 + ["OK", "OK", got[19], got[20], "OK", "EACCES"]
+    assert got[12] in ("EACCES", "EXDEV")
+    assert got[19:21] == (["OK", "OK"] if boxes.landlock_abi() >= 2 else ["EXDEV", "ENOENT"])
+    assert (tmp_path / "no" / "file").read_text() == "no" and (tmp_path / "ro" / "file").read_text() == "ro"
+
+
+@pytest.mark.skipif(boxes.landlock_abi() < 4, reason="Landlock of this kernel knows no TCP")
+def test_weak_has_no_tcp(weak):
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        assert weak("""
+            s = lambda: socket.socket()
+            print(json.dumps([no(s().connect, ('127.0.0.1', %d)), no(s().bind, ('127.0.0.1', 0))]))
+        """ % s.getsockname()[1]) == ["EACCES", "EACCES"]
+
+
+@pytest.mark.skipif(boxes.landlock_abi() < 6, reason="Landlock of this kernel knows no scopes")
+def test_weak_reaches_no_abstract_socket_and_signals_nobody_else(weak):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind("\0cellfs-test-%d" % os.getpid())
+        s.listen()
+        assert weak("""
+            print(json.dumps([no(socket.socket(socket.AF_UNIX).connect, '\\0cellfs-test-%d'), no(os.kill, %d, 0),
+                              no(os.kill, os.getppid(), 9), no(os.kill, os.getpid(), 0)]))
+        """ % (os.getpid(), os.getpid())) == ["EPERM", "EPERM", "EPERM", "OK"]
+
+
+@needs_landlock
+def test_weak_is_under_the_seccomp_programs(weak):
+    assert weak("""
+        import ctypes, fcntl
+        libc = ctypes.CDLL(None, use_errno=True)
+        status = dict(l[:-1].split(':\\t', 1) for l in open('/proc/self/status') if ':\\t' in l)
+        def call(*args): return libc.syscall(*args), errno.errorcode.get(ctypes.get_errno())
+        print(json.dumps([status['Seccomp'], status['NoNewPrivs'], call(435, 0, 0), call(272, 0x10000000),
+                          no(fcntl.ioctl, 0, 0x5412, b'x'), no(socket.socket, 40)]))
+    """) == ["2", "1", [-1, "ENOSYS"], [-1, "EPERM"], "EPERM", "EAFNOSUPPORT"]
+
+
+@needs_landlock
+def test_weak_has_limits(weak):
+    assert weak("""
+        print(json.dumps([resource.getrlimit(r) for r in (resource.RLIMIT_DATA, resource.RLIMIT_FSIZE,
+            resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC, resource.RLIMIT_CORE, resource.RLIMIT_NICE)]))
+    """, "--data=300000000", "--fsize=1000000", "--files=100", "--processes=500") == [
+        [300000000] * 2, [1000000] * 2, [100] * 2, [500] * 2, [0, 0], [0, 0]]
+
+
+@needs_landlock
+def test_weak_without_programs_fails_and_runs_nothing(box, tmp_path):
+    b = box("touch", str(tmp_path / "x"), options=["--weak", "--rw=%s" % tmp_path])
+    assert b.wait() == 0
+    assert read_all(b.r["report"]).startswith(b"failed cannot be confined: ")
+    assert not (tmp_path / "x").exists()

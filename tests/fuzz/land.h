@@ -48,7 +48,6 @@ static void land_begin(void)
 	must(mkdir(opt.kernels_dir, 0700) == 0 && mkdir(fake, 0700) == 0);
 	must(write_file(AT_FDCWD, file, manifest, sizeof(manifest) - 1, 0600) == 0);
 	signal(SIGPIPE, SIG_IGN);
-	spawn_reserve_fds();
 	config_init(&opt.defaults, NULL);
 	land.loop = loop_new();
 	land.log.fd = -1;

@@ -20,7 +20,7 @@ OWNERS = {
     r"fuse_lowlevel\.h|fuse\.h|fuse_common\.h": {"fs", "shape", "mirror"},
     r"fuse_opt\.h": {"main", "fs"},
     r"jansson\.h": {"json"},
-    r"seccomp\.h": {"box"},
+    r"seccomp\.h": {"box/filter"},
 }
 
 BANNED = {
@@ -100,18 +100,22 @@ def code_only(text):
 
 
 def check_c(path, table):
-    module = os.path.splitext(os.path.basename(path))[0]
+    module = os.path.splitext(path)[0].removeprefix("fsd/")
+    folder = os.path.dirname(module)
     text = open(os.path.join(ROOT, path), encoding="utf-8").read()
-    if module not in table:
+    if (folder + "/" if folder else module) not in table:
         error(path, 1, f"not in the table of layers in HACKING.md: {module}")
     else:
-        rank, layer = table[module]
+        rank, layer = table[folder + "/" if folder else module]
         for n, line in enumerate(text.split("\n"), 1):
             m = re.match(r'\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)', line)
             if m and m.group(1):
                 other = os.path.splitext(m.group(1))[0]
                 if layer == "beside":
-                    error(path, n, f"{module} stands beside the layers: it includes nothing of ours")
+                    if not os.path.exists(os.path.join(ROOT, "fsd", folder, m.group(1))):
+                        error(path, n, f"{module} stands beside the layers: it includes nothing of the daemon")
+                elif other == "box/fds":
+                    pass
                 elif other not in table:
                     error(path, n, f"includes {m.group(1)}, which is in no layer")
                 elif table[other][0] < rank or table[other][1] == "beside":
@@ -121,7 +125,7 @@ def check_c(path, table):
                     if re.fullmatch(f"(?:.*/)?(?:{header})", m.group(2)) and module not in owners:
                         error(path, n, f"<{m.group(2)}> belongs to {', '.join(sorted(owners))}")
     banned = dict(BANNED)
-    if module != "box":
+    if not folder:
         banned.update(BANNED_IN_DAEMON)
     # signal(SIGX, SIG_IGN) and SIG_DFL install no handler and are fine.
     call = re.compile(r"(?<![\w.>])(%s)\s*\((?!\w+, SIG_(?:IGN|DFL)\))" % "|".join(banned))
@@ -162,7 +166,7 @@ def files():
 def main():
     table = layers()
     for path in files():
-        if re.search(r"^fsd/[^/]*\.[ch]$", path):
+        if re.search(r"^fsd/(box/)?[^/]*\.[ch]$", path):
             check_c(path, table)
         if TEXT.search(path):
             check_text(path)

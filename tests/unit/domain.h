@@ -111,7 +111,6 @@ static inline bool domain_make(struct domain *d, size_t size)
 	domain_language(d, "other", "u");
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
-	spawn_reserve_fds();
 	if (!size)
 		return true;
 	auto_free char *data = xasprintf("size=%zu", size);

@@ -63,6 +63,47 @@ static const struct {
 	{ C_KEEP, "none", BAD },
 	{ C_KEEP, "all ", 0, KEEP_ALL },
 	{ C_KEEP, "10 days", BAD },
+	{ C_MEMORY, "512M", 512 << 20 },
+	{ C_MEMORY, "32M", 32 << 20 },
+	{ C_MEMORY, "33554432", 32 << 20 },
+	{ C_MEMORY, "33554431", BAD },
+	{ C_MEMORY, "1.5G", 3LL << 29 },
+	{ C_MEMORY, "24.7G", 26521423053 },
+	{ C_MEMORY, "24.8G", BAD },
+	{ C_MEMORY, "0", BAD },
+	{ C_MEMORY, "-1", BAD },
+	{ C_MEMORY, "much", BAD },
+	{ C_DISK, "1M", 1 << 20 },
+	{ C_DISK, "1000K", BAD },
+	{ C_DISK, "100G", 100LL << 30 },
+	{ C_DISK, "100.1G", BAD },
+	{ C_DISK, "0", BAD },
+	{ C_PROCESSES, "8", 8 },
+	{ C_PROCESSES, "32768", 32768 },
+	{ C_PROCESSES, "32769", BAD },
+	{ C_PROCESSES, "7", BAD },
+	{ C_PROCESSES, "0", BAD },
+	{ C_PROCESSES, "8.5", BAD },
+	{ C_PROCESSES, "1K", BAD },
+	{ C_CPUS, "0", 0 },
+	{ C_CPUS, "0.0", 0 },
+	{ C_CPUS, "0.5", 500 },
+	{ C_CPUS, "1.5\n", 1500 },
+	{ C_CPUS, "2", 2000 },
+	{ C_CPUS, "0.01", 10 },
+	{ C_CPUS, "0.009", BAD },
+	{ C_CPUS, "0.0001", BAD },
+	{ C_CPUS, "2.01", BAD },
+	{ C_CPUS, "0.", 0 },
+	{ C_CPUS, "0.0.0", BAD },
+	{ C_CPUS, "50%", BAD },
+	{ C_CPUS, "-1", BAD },
+	{ C_NETWORK, "off", NETWORK_OFF },
+	{ C_NETWORK, "on\n", NETWORK_ON },
+	{ C_NETWORK, "host", NETWORK_HOST },
+	{ C_NETWORK, "ON", BAD },
+	{ C_NETWORK, "1", BAD },
+	{ C_NETWORK, "hos", BAD },
 	{ C_CWD, "data", 0 },
 	{ C_CWD, "./a/../b/", 0 },
 	{ C_CWD, "a//..//b", 0 },
@@ -135,6 +176,51 @@ static void empty_means_the_default(void **state)
 	assert_int_equal(c.v[C_TIMEOUT].v, 7 * S);
 	config_clear(&c);
 	config_clear(&def);
+}
+
+/* A host of 24.7 GiB and a bit. */
+static void this_host(void)
+{
+	config_host((247LL << 30) / 10 + 5000, 100LL << 30, 2, 32768);
+}
+
+static void a_form_names_what_the_host_has_at_most(void **state)
+{
+	assert_non_null(strstr(setting_form(C_MEMORY), "from 32M to 24.7G"));
+	assert_non_null(strstr(setting_form(C_DISK), "from 1M to 100G"));
+	assert_non_null(strstr(setting_form(C_PROCESSES), "from 8 to 32768"));
+	assert_non_null(strstr(setting_form(C_CPUS), "to 2,"));
+}
+
+static void a_default_is_never_more_than_the_host_has(void **state)
+{
+	static const struct {
+		int64_t ram, disk, processes;
+		const char *memory_text, *disk_text, *processes_text;
+	} hosts[] = {
+		{ 1LL << 40, 1LL << 50, 1 << 22, "2G", "2G", "128" },
+		{ 1000 << 20, 900LL << 20, 100, "1000M", "900M", "100" },
+		{ 1, 1, 1, "32M", "1M", "8" },
+		{ (3LL << 29) + 1, (1LL << 30) + 12345, 128, "1.5G", "1G", "128" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(hosts); i++) {
+		struct config c;
+		config_host(hosts[i].ram, hosts[i].disk, 1, hosts[i].processes);
+		config_init(&c, NULL);
+		assert_string_equal(setting_text(&c, C_MEMORY, NULL), hosts[i].memory_text);
+		assert_string_equal(setting_text(&c, C_DISK, NULL), hosts[i].disk_text);
+		assert_string_equal(setting_text(&c, C_PROCESSES, NULL), hosts[i].processes_text);
+		for (int k = C_MEMORY; k <= C_PROCESSES; k++) {
+			const char *shown = setting_text(&c, k, NULL);
+			int64_t v = c.v[k].v;
+			assert_true(v > 0);
+			assert_int_equal(setting_set(&c, k, shown, strlen(shown), NULL), 0);
+			assert_int_equal(c.v[k].v, v);
+		}
+		config_clear(&c);
+	}
+	this_host();
 }
 
 static void every_setting_is_found_and_described(void **state)
@@ -285,6 +371,8 @@ int main(void)
 		cmocka_unit_test(a_refused_value_changes_nothing),
 		cmocka_unit_test(empty_means_the_default),
 		cmocka_unit_test(every_setting_is_found_and_described),
+		cmocka_unit_test(a_form_names_what_the_host_has_at_most),
+		cmocka_unit_test(a_default_is_never_more_than_the_host_has),
 		cmocka_unit_test(names_of_variables),
 		cmocka_unit_test(option_lines_are_read_and_made_blank),
 		cmocka_unit_test(option_values_are_in_force),
@@ -293,5 +381,6 @@ int main(void)
 		cmocka_unit_test(too_many_options_are_told),
 	};
 
+	this_host();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

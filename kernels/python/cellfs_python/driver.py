@@ -279,11 +279,11 @@ def surroundings(env, cwd):
 def main():
     """Start the driver, serve, and leave by Python's own way out."""
     faulthandler.enable(2)
-    sys.path[0] = ""
     sys.argv = [""]
     os.environ.setdefault("PLOTLY_RENDERER", "plotly_mimetype")
     driver = Driver()
     _prepare_builtins(driver)
+    sys.path[0] = ""  # not before: what lies in the workspace is no module of the driver's
     gc.freeze()
     try:
         return driver.serve()

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import subprocess
 
 import pytest
@@ -18,6 +19,11 @@ GOOD = {
     "output": ["0", "1000", "64K", "512M", "1G", "1T"],
     "keep": ["1", "1000", "1000 runs", "30d", "12h", "2G", "64K", "all"],
     "cwd": ["sub", "a/b/../c", "./x", "/tmp", "/", "a b", "é"],
+    "memory": ["512M", "32M", "67108864", "0.5G"],
+    "disk": ["1M", "1G", "1.5g", "1048576"],
+    "processes": ["8", "64", "1000"],
+    "cpus": ["0", "0.5", "1", "0.01"],
+    "network": ["off", "on", "host"],
 }
 BAD = {
     "timeout": ["-1", "soon", "5x", "5 5", "s", "366d", "1e3", "0x10", "nan", "inf", "5\n6", "5\0", "9" * 30, "1..5"],
@@ -26,6 +32,16 @@ BAD = {
     "output": ["-1", "x", "5x", "2T", "1M1", "1 M M", "512MBB"],
     "keep": ["none", "-5", "5x", "30 days", "some"],
     "cwd": ["..", "../x", "a/../../b", "x" * 5000, "a\nb", "a\0b"],
+    "memory": ["0", "-1", "31M", "900T", "lots", "5s"],
+    "disk": ["0", "1K", "-1", "5000000T", "all", "1M1"],
+    "processes": ["0", "7", "8.5", "-1", "99999999", "64K", "none"],
+    "cpus": ["-1", "0.001", "100000", "50%", "all"],
+    "network": ["yes", "ON", "1", "none", "on\noff"],
+}
+RANGE = {  # what the log says of the form; the upper ends are facts of the host
+    "timeout": r"90s .*365d", "wait": r"90s .*365d", "idle_timeout": r"90s .*365d", "output": "64K .*1T", "keep": "30d",
+    "cwd": "workspace", "memory": r"from 32M to \d", "disk": r"from 1M to \d", "processes": r"from 8 to \d",
+    "cpus": r"from 0\.01 to \d", "network": "off, on or host",
 }
 PAIRS = lambda table: [(k, v) for k in table for v in table[k]]  # noqa: E731
 
@@ -58,7 +74,7 @@ def test_a_bad_value_is_einval_with_the_range_in_the_log(ctx, key, value):
         write(path, value)
     assert read(path).rstrip("\n") == good  # nothing of it is done
     said = read(ctx / "log")[before:]
-    assert key in said and any(word in said for word in ("90s", "64K", "workspace", "2G")), said
+    assert key in said and re.search(RANGE[key], said), said
     write(ctx / "config" / "draft", value)
     with fails(errno.EINVAL):
         os.rename(ctx / "config" / "draft", path)
@@ -90,10 +106,26 @@ def test_every_editor_can_write_a_value(ctx, tool):
     ok(WRITERS[tool], cwd=ctx / "config")
     assert read(ctx / "config" / "timeout").rstrip("\n") == "7s"
     assert oct(os.stat(ctx / "config" / "timeout").st_mode) == "0o100644"
-    assert set(os.listdir(ctx / "config")) == {"timeout", "wait", "output", "cwd", "idle_timeout", "keep", "env", "kernel"}
+    assert set(os.listdir(ctx / "config")) == {*GOOD, "env", "kernel"}
     r = run(ctx, "a.sh", "true\n")
     assert done(r) == "ok"
     assert about(ctx)["limits"]["timeout_s"] == 7  # the value in force
+
+
+@pytest.mark.parametrize("key", ["memory", "processes", "cpus"])
+def test_the_range_in_the_log_is_the_hosts(ctx, key):
+    most = {
+        "memory": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "processes": min(int(read(f"/proc/sys/kernel/{name}")) for name in ("threads-max", "pid_max")),
+        "cpus": os.cpu_count(),
+    }[key]
+    path = ctx / "config" / key
+    write(path, str(most))
+    with fails(errno.EINVAL):
+        write(path, str(most + 1))
+    assert read(path) == str(most)
+    if key != "memory":
+        assert f" to {most}" in read(ctx / "log")
 
 
 def test_a_value_takes_effect_for_the_next_run(ctx):

@@ -1,0 +1,44 @@
+/* The box of a context: the namespaces that its kernels live in, with their resource group, network and meter. Made for
+ * the first kernel that needs it, and there until the context is stopped, restarted or removed. Knows nothing of
+ * runs; kernel.h is told when a box is up, and when it failed. Only with sandbox=full. */
+#ifndef CELLFS_BOX_DAEMON_H
+#define CELLFS_BOX_DAEMON_H
+
+#include "context.h"
+#include "meter.h"
+
+enum box_state { BOX_STARTING = 1, BOX_UP, BOX_DYING, BOX_STATES };
+
+struct box;
+
+/* Makes C's box, if need be. Returns 0 when it is up; 1 when it will be: kernels_box_up() or kernels_box_failed() is
+ * called then; -errno when it cannot be made, with the reason in WHY. A kernel with an INTERPRETER (may be
+ * NULL) that this box does not have gets a new box if no other kernel lives in it, else -ENOENT. */
+int box_need(struct context *c, const char *interpreter, struct buf *why);
+/* Starts box for a kernel in the box that is up. See sandbox_run. */
+int box_run(struct context *c, const int *fds, const struct strings *args, char *const envp[], pid_t *pid, int *pidfd);
+/* No other kernel enters it; it ends with the last one. */
+void box_retire(struct context *c);
+/* A kernel has left it. */
+void box_left(struct context *c);
+/* Ends it, with every process in it. */
+void box_end(struct context *c);
+/* C goes: the box, if any, is on its own. */
+void box_forget(struct context *c);
+/* The supervisor of a kernel was killed: pid 1 is to end what it left. True if kernels_swept() will be called. */
+bool box_sweep(struct context *c);
+
+/* Config changed: what can take effect at once does. */
+void box_configured(struct context *c);
+/* The names of settings that C's box does not have yet: JSON array. */
+void box_json_pending(struct context *c, struct buf *b);
+/* Processes killed for memory so far; 0 without a group. */
+int64_t box_oom_kills(struct context *c);
+/* The value of KEY in force: of the box, if there is one and it cannot change it. */
+int64_t box_limit(const struct context *c, enum setting_key key);
+/* Is PATH, absolute in the box, a directory there? 0 or -errno. */
+int box_check_dir(struct context *c, const char *path);
+/* What the meter found. */
+void box_over(void *arg, uint64_t id, enum meter_over what, int64_t amount);
+
+#endif
