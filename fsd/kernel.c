@@ -958,6 +958,11 @@ static bool waits_for_box(const struct kernel *k)
 	return k->state == K_STARTING && !k->boxed && !k->box;
 }
 
+static bool has_no_box(const struct kernel *k)
+{
+	return k->boxless;
+}
+
 static bool is_sweeping(const struct kernel *k)
 {
 	return k->sweeping;
@@ -985,7 +990,12 @@ void kernels_box_failed(struct context *c, const char *why)
 {
 	struct kernel *k;
 
-	while ((k = first_kernel(c, waits_for_box))) {
+	list_for(it, &c->kernels) {
+		k = container_of(it, struct kernel, link);
+		k->boxless = waits_for_box(k); /* not who will wait for the next one */
+	}
+	while ((k = first_kernel(c, has_no_box))) {
+		k->boxless = false;
 		str_set(&k->failed, why);
 		kernel_gone(k);
 	}
@@ -1006,7 +1016,6 @@ static void kill_kernels(struct context *c, const char *why, enum run_status how
 
 	if (busy) {
 		busy->run->state_preserved = false;
-		str_set(&busy->death, why);
 		end_run(busy, how, why);
 		kernel_kill(busy, why);
 		return;

@@ -414,6 +414,8 @@ static void disk_first(struct meter *m, struct metered *x)
 	x->base.bytes = MAX(x->disk.bytes - MAX(m->fs.used.bytes - x->add_fs.bytes, 0), 0);
 	x->base.files = MAX(x->disk.files - MAX(m->fs.used.files - x->add_fs.files, 0), 0);
 	x->calm = x->base;
+	if (x->disk.bytes <= x->limit.bytes && x->disk.files <= x->limit.files)
+		x->base = (struct meter_usage){ 0 }; /* a limit that is lowered later is in force */
 	x->known = true;
 }
 

@@ -20,7 +20,7 @@ OWNERS = {
     r"fuse_lowlevel\.h|fuse\.h|fuse_common\.h": {"fs", "shape", "mirror"},
     r"fuse_opt\.h": {"main", "fs"},
     r"jansson\.h": {"json"},
-    r"seccomp\.h": {"box/filter"},
+    r"seccomp\.h": {"box/filter", "box/load"},
 }
 
 BANNED = {
