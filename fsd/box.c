@@ -1,7 +1,9 @@
 #include "box.h"
 
+#include "gate.h"
 #include "kernel.h"
 #include "meter.h"
+#include "rights.h"
 
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -44,6 +46,12 @@ static bool step(struct box *b, enum box_event e)
 		return false;
 	b->state = steps[b->state][e];
 	return true;
+}
+
+/* A path of the box that no HOST directory stands behind but its own. */
+static bool is_inside(const char *path)
+{
+	return !strncmp(path, "/workspace/", 11) || !strncmp(path, "/home/user/", 11);
 }
 
 static void drop_watch(struct box *b, struct watch *w)
@@ -266,33 +274,48 @@ static void on_socket(void *arg, uint32_t mask)
 	on_message(b, line, nfds);
 }
 
-/* An interpreter from elsewhere: where it was named, and where it is. */
-static void add_prefix(struct box *b, struct strings *opts, const char *interpreter)
+/* Whoever installs below his home (~/bin, ~/.local excepted) does not show all of it to his cells. */
+static bool is_home(const struct who *who, const char *dir)
 {
-	char *real = interpreter ? realpath(interpreter, NULL) : NULL;
-	char *dirs[] = { interpreter ? sandbox_prefix(interpreter) : NULL, real ? sandbox_prefix(real) : NULL };
+	static const char *const signs[] = { ".profile", ".bashrc", ".bash_history", ".ssh", ".config" };
+	auto_close int fd = open_as(who, dir);
+
+	for (size_t i = 0; fd >= 0 && i < ARRAY_SIZE(signs); i++)
+		if (faccessat(fd, signs[i], F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+			return true;
+	return false;
+}
+
+/* An interpreter from elsewhere: where WHO named it, and where it is. What he could not enter is not added. */
+static void add_prefix(struct box *b, struct strings *opts, const struct who *who, const char *interpreter)
+{
+	auto_free char *real = interpreter && !is_inside(interpreter) ? resolve_as(who, interpreter) : NULL;
+	char *dirs[] = { real ? sandbox_prefix(interpreter) : NULL, real ? sandbox_prefix(real) : NULL };
 
 	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
-		if (dirs[i] && !strings_have(&b->prefixes, dirs[i]) && access(dirs[i], F_OK) == 0) {
-			strings_addf(opts, "--ro=%s:%s", dirs[i], dirs[i]);
+		auto_free char *from = dirs[i] ? resolve_as(who, dirs[i]) : NULL;
+		if (from && !strings_have(&b->prefixes, dirs[i])) {
+			const char *part = is_home(who, dirs[i]) ? "/bin" : "";
+			strings_addf(opts, "--prefix=%s%s:%s%s", from, part, dirs[i], part);
 			strings_add(&b->prefixes, dirs[i]);
 		} else {
 			free(dirs[i]);
 		}
 	}
-	free(real);
 }
 
 static void add_interpreters(struct box *b, struct strings *opts)
 {
 	struct context *c = b->ctx;
 
+	struct who self = { geteuid(), getegid(), 0 }, namer = context_namer(c);
+
 	for (size_t i = 0; i < c->world->langs.n; i++)
-		add_prefix(b, opts, c->world->langs.v[i].interpreter);
+		add_prefix(b, opts, &self, c->world->langs.v[i].interpreter);
 	for (size_t i = 0; i < c->overrides.n; i++) {
 		const char *text = c->overrides.entries[i].value;
 		if (*text == '/')
-			add_prefix(b, opts, text);
+			add_prefix(b, opts, &namer, text);
 	}
 }
 
@@ -464,8 +487,7 @@ static bool has_interpreter(const struct box *b, const char *interpreter)
 {
 	auto_free char *prefix = interpreter && *interpreter == '/' ? sandbox_prefix(interpreter) : NULL;
 
-	return !prefix || !strncmp(interpreter, "/workspace/", 11) || !strncmp(interpreter, "/home/user/", 11) ||
-	       strings_have(&b->prefixes, prefix);
+	return !prefix || is_inside(interpreter) || strings_have(&b->prefixes, prefix);
 }
 
 int box_need(struct context *c, const char *interpreter, struct buf *why)
@@ -597,6 +619,18 @@ int box_check_dir(struct context *c, const char *path)
 		return 0;
 	auto_close int fd = syscall(SYS_openat2, b->fds[BOX_NS + 1], path, &how, sizeof(how));
 	return fd < 0 ? -errno : 0;
+}
+
+int box_check_interpreter(struct context *c, const char *path)
+{
+	bool home = !strncmp(path, "/home", 5);
+	auto_free char *sub = context_path(c, home ? "home" : "workspace");
+
+	if (!is_inside(path))
+		return 1;
+	auto_close int dir = openat(c->world->contexts_dir, sub, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	auto_close int fd = dir < 0 ? -errno : gate_path(dir, path + 11); /* "/workspace/", "/home/user/" */
+	return fd < 0 ? fd : 0;
 }
 
 void box_over(void *arg, uint64_t id, enum meter_over what, int64_t amount)

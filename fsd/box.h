@@ -38,6 +38,8 @@ int64_t box_oom_kills(struct context *c);
 int64_t box_limit(const struct context *c, enum setting_key key);
 /* Is PATH, absolute in the box, a directory there? 0 or -errno. */
 int box_check_dir(struct context *c, const char *path);
+/* Is there something at PATH, if it is in what the box's own may write? 0, -errno, or 1: it is elsewhere. */
+int box_check_interpreter(struct context *c, const char *path);
 /* What the meter found. */
 void box_over(void *arg, uint64_t id, enum meter_over what, int64_t amount);
 

@@ -86,11 +86,15 @@ int tree_unlink(struct world *w, uint64_t parent, const char *name)
 static bool workspace_empty(struct context *c)
 {
 	auto_free char *path = context_path(c, "workspace");
+	uid_t uid;
+	gid_t gid;
 
 	/* rmdir tells, and it is made again at once */
 	if (unlinkat(c->world->contexts_dir, path, AT_REMOVEDIR) < 0)
 		return false;
-	return mkdirat(c->world->contexts_dir, path, 0700) == 0;
+	context_box_ids(c, &uid, &gid);
+	return mkdirat(c->world->contexts_dir, path, 0700) == 0 &&
+	       (uid == geteuid() || fchownat(c->world->contexts_dir, path, uid, gid, AT_SYMLINK_NOFOLLOW) == 0);
 }
 
 static int rmdir_context(struct world *w, struct context *c)

@@ -108,16 +108,17 @@ int context_new(struct world *w, const char *name, const char *uuid, struct cont
 	return 0;
 }
 
-static void print_facts(const char *name, int64_t created, int64_t changed, int64_t listed, uid_t box_uid,
-			struct buf *b)
+static void print_facts(const char *name, const struct who *owner, int64_t created, int64_t changed, int64_t listed,
+			uid_t box_uid, struct buf *b)
 {
-	buf_printf(b, "{\"version\":%d,\"created\":%lld,\"changed\":%lld,\"listed\":%lld,\"box_uid\":%u,\"name\":",
-		   STATE_VERSION, (long long)created, (long long)changed, (long long)listed, box_uid);
+	buf_printf(b, "{\"version\":%d,\"created\":%lld,\"changed\":%lld,\"listed\":%lld,", STATE_VERSION,
+		   (long long)created, (long long)changed, (long long)listed);
+	buf_printf(b, "\"owner\":%u,\"group\":%u,\"box_uid\":%u,\"name\":", owner->uid, owner->gid, box_uid);
 	buf_json_str(b, name);
 	buf_str(b, "}\n");
 }
 
-int context_make_files(int tmp, const char *uuid, const char *name)
+int context_make_files(int tmp, const char *uuid, const char *name, const struct who *owner)
 {
 	auto_buf struct buf b = { 0 };
 
@@ -129,7 +130,7 @@ int context_make_files(int tmp, const char *uuid, const char *name)
 			return -errno;
 	}
 	auto_free char *facts = xasprintf("%s/context", uuid);
-	print_facts(name, wall_us(), 0, 0, 0, &b);
+	print_facts(name, owner, wall_us(), 0, 0, 0, &b);
 	return write_file(tmp, facts, b.s, b.n, 0600);
 }
 
@@ -138,7 +139,7 @@ static int save_facts(struct context *c)
 	auto_free char *path = context_path(c, "context");
 	auto_buf struct buf b = { 0 };
 
-	print_facts(c->name, c->created, c->changed, c->listed, c->box_uid, &b);
+	print_facts(c->name, &(struct who){ c->owner, c->group, 0 }, c->created, c->changed, c->listed, c->box_uid, &b);
 	return write_file(c->world->contexts_dir, path, b.s, b.n, 0600);
 }
 
@@ -146,6 +147,7 @@ static int load_facts(struct context *c)
 {
 	auto_free char *path = context_path(c, "context");
 	auto_buf struct buf b = { 0 };
+	int64_t owner = getuid(), group = getgid(); /* facts of before there were owners name none */
 	int64_t box_uid = 0;
 	int err = read_file(c->world->contexts_dir, path, 65536, &b);
 
@@ -156,6 +158,10 @@ static int load_facts(struct context *c)
 	json_int(j, "changed", &c->saved_changed);
 	json_int(j, "listed", &c->saved_listed);
 	json_int(j, "box_uid", &box_uid);
+	json_int(j, "owner", &owner);
+	json_int(j, "group", &group);
+	c->owner = owner;
+	c->group = group;
 	c->box_uid = box_uid;
 	c->changed = MAX(c->created, c->saved_changed);
 	c->listed = MAX(c->created, c->saved_listed);
@@ -268,6 +274,29 @@ static void save_changed(struct context *c)
 	    (c->changed == c->created && c->listed == c->created))
 		return;
 	save_facts(c);
+}
+
+bool context_allows(const struct context *c, uid_t uid)
+{
+	return !c->world->opt.allow_other || uid == 0 || uid == c->owner;
+}
+
+void context_owner(const struct context *c, uid_t *uid, gid_t *gid)
+{
+	bool own = c && c->world->opt.allow_other;
+
+	*uid = own ? c->owner : getuid();
+	*gid = own ? c->group : getgid();
+}
+
+struct who context_namer(const struct context *c)
+{
+	struct who who = { .pid = 0 };
+
+	if (c->world->opt.allow_other && c->world->caller.uid == c->owner)
+		return c->world->caller;
+	context_owner(c, &who.uid, &who.gid);
+	return who;
 }
 
 void context_free(struct context *c)

@@ -66,6 +66,8 @@ struct context {
 	struct world *world;
 	char *name;
 	char uuid[37];
+	uid_t owner;           /* who made it, and alone may use it with allow_other */
+	gid_t group;
 	bool loaded, doomed;   /* doomed: cells/ is removed, the rest is about to be */
 	struct store store;
 	struct log log;
@@ -105,8 +107,15 @@ int context_new(struct world *w, const char *name, const char *uuid, struct cont
 int context_load(struct context *c);
 /* Frees the memory. Nothing of C may run. */
 void context_free(struct context *c);
-/* Makes the files of a new context below tmp/. */
-int context_make_files(int tmp, const char *uuid, const char *name);
+/* Makes the files of a new context of OWNER's below tmp/. */
+int context_make_files(int tmp, const char *uuid, const char *name, const struct who *owner);
+/* May user UID use C? Its facts have been read. */
+bool context_allows(const struct context *c, uid_t uid);
+/* Whose the files of C are shown to be, of NULL those of the root. */
+void context_owner(const struct context *c, uid_t *uid, gid_t *gid);
+/* With whose rights a path is to be opened that the caller names for C: the caller's, or, if that is root,
+ * the owner's, whose code it is for. */
+struct who context_namer(const struct context *c);
 void context_log(struct context *c, const char *fmt, ...) printflike(2, 3);
 /* Status or context.json read differently now. */
 void context_touch(struct context *c);

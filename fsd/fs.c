@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 enum { REQUESTS_A_TURN = 64, FIXED_NAME_S = 60 };
@@ -27,9 +28,14 @@ struct fs {
 	bool over;
 };
 
+/* Each request begins with this: the rest of the daemon looks there for who asks. */
 static struct fs *fs_of(fuse_req_t req)
 {
-	return fuse_req_userdata(req);
+	struct fs *fs = fuse_req_userdata(req);
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+
+	fs->world->caller = (struct who){ ctx->uid, ctx->gid, ctx->pid };
+	return fs;
 }
 
 static bool is_mirror(fuse_ino_t ino)
@@ -45,6 +51,80 @@ static struct handle *handle_of(const struct fuse_file_info *fi)
 static void reply_err(fuse_req_t req, int err)
 {
 	fuse_reply_err(req, -err);
+}
+
+/* ---- rights ---- */
+
+/* The context that INO is in, or NULL. */
+static struct context *context_of(struct fs *fs, fuse_ino_t ino)
+{
+	uint64_t id = is_mirror(ino) ? mirror_owner(fs->mirror, ino) : node_id(ino);
+	struct object *o = id ? object_get(fs->world, id) : NULL;
+
+	return o ? o->ctx : NULL;
+}
+
+/* What is in a mirror belongs to its context's owner, whoever has it below. */
+static void show_owner(struct fs *fs, fuse_ino_t ino, struct stat *st)
+{
+	context_owner(fs->world->opt.allow_other ? context_of(fs, ino) : NULL, &st->st_uid, &st->st_gid);
+}
+
+/* Who what is made in C's mirror is given to, NULL if it is the daemon's own user. */
+static const struct fuse_ctx *box_ids(struct fs *fs, fuse_ino_t ino, struct fuse_ctx *who)
+{
+	struct context *c = context_of(fs, ino);
+
+	*who = (struct fuse_ctx){ 0 };
+	if (!c)
+		return NULL;
+	context_box_ids(c, &who->uid, &who->gid);
+	return who->uid == geteuid() ? NULL : who;
+}
+
+/* The kernel has checked the modes that it was told. With allow_other it is checked again here, for
+ * whatever opens or changes something: answers the request and returns true if it must not be. */
+static bool refused(fuse_req_t req, fuse_ino_t ino)
+{
+	struct fs *fs = fs_of(req);
+	uid_t uid = fs->world->caller.uid;
+	struct context *c;
+	int err;
+
+	if (!fs->world->opt.allow_other)
+		return false;
+	c = context_of(fs, ino);
+	if (c)
+		err = context_load(c);
+	else
+		err = ino == node_ino(0, 0, N_LOG) && uid && uid != getuid() ? -EACCES : 0;
+	if (!err && c && !context_allows(c, uid))
+		err = -EACCES;
+	if (err)
+		reply_err(req, err);
+	return err != 0;
+}
+
+/* The same for moving or removing NAME in PARENT: in contexts/, as in any sticky directory, it takes the
+ * owner of either. */
+static bool move_refused(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct fs *fs = fs_of(req);
+	uid_t uid = fs->world->caller.uid;
+	struct context *c;
+	int err;
+
+	if (refused(req, parent))
+		return true;
+	c = fs->world->opt.allow_other && parent == node_ino(0, 0, N_CONTEXTS) ? world_context(fs->world, name) : NULL;
+	if (!c)
+		return false;
+	err = context_load(c);
+	if (!err && uid != getuid() && !context_allows(c, uid))
+		err = -EPERM;
+	if (err)
+		reply_err(req, err);
+	return err != 0;
 }
 
 /* ---- requests that wait ---- */
@@ -169,8 +249,10 @@ static int entry_of(struct fs *fs, uint64_t ino, struct fuse_entry_param *e)
 	return err;
 }
 
-static void reply_entry(fuse_req_t req, int err, const struct fuse_entry_param *e)
+static void reply_entry(fuse_req_t req, int err, struct fuse_entry_param *e)
 {
+	if (!err && is_mirror(e->ino))
+		show_owner(fs_of(req), e->ino, &e->attr);
 	if (err)
 		reply_err(req, err);
 	else if (fuse_reply_entry(req, e) && is_mirror(e->ino))
@@ -184,6 +266,8 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct node n;
 	int err;
 
+	if (refused(req, parent))
+		return;
 	if (is_mirror(parent)) {
 		err = mirror_lookup(fs->mirror, parent, name, &e);
 	} else if (!(err = node_get(fs->world, parent, &n))) {
@@ -241,6 +325,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 		return;
 	}
 	int err = mirror_getattr(fs->mirror, ino, &st);
+	show_owner(fs, ino, &st);
 	if (err)
 		reply_err(req, err);
 	else
@@ -300,9 +385,12 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *want, int to
 	double timeout = 0;
 	int err;
 
+	if (refused(req, ino))
+		return;
 	if (is_mirror(ino)) {
 		to_set &= ~(FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID);
 		err = mirror_setattr(fs->mirror, ino, want, to_set, fi, &st);
+		show_owner(fs, ino, &st);
 	} else if (!(err = node_get(fs->world, ino, &n)) &&
 		   !(err = set_attr(fs, &n, want, to_set, handle_of(fi)))) {
 		err = shape_attr(&fs->handles, &n, &st, &timeout);
@@ -343,6 +431,8 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 	struct node n;
 	int err;
 
+	if (refused(req, ino))
+		return;
 	if (is_mirror(ino)) {
 		err = mirror_readlink(fs->mirror, ino, target);
 	} else if (!(err = node_get(fs->world, ino, &n))) {
@@ -406,6 +496,8 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
 	struct node n;
 	int err;
 
+	if (refused(req, ino))
+		return;
 	buf_grow(&b, is_mirror(ino) ? size : 64);
 	if (is_mirror(ino))
 		err = mirror_getxattr(fs->mirror, ino, name, b.s, size, &b.n);
@@ -422,6 +514,8 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	struct node n;
 	int err;
 
+	if (refused(req, ino))
+		return;
 	buf_grow(&b, is_mirror(ino) ? size : 64);
 	if (is_mirror(ino)) {
 		err = mirror_listxattr(fs->mirror, ino, b.s, size, &b.n);
@@ -438,6 +532,8 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
 			int flags)
 {
+	if (refused(req, ino))
+		return;
 	reply_err(req, is_mirror(ino) ?
 			       mirror_setxattr(fs_of(req)->mirror, ino, name, value, size, flags) :
 			       -EOPNOTSUPP);
@@ -445,7 +541,8 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 
 static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
-	reply_err(req, is_mirror(ino) ? mirror_removexattr(fs_of(req)->mirror, ino, name) : -EOPNOTSUPP);
+	if (!refused(req, ino))
+		reply_err(req, is_mirror(ino) ? mirror_removexattr(fs_of(req)->mirror, ino, name) : -EOPNOTSUPP);
 }
 
 /* ---- open files ---- */
@@ -470,6 +567,8 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 
+	if (refused(req, ino))
+		return;
 	if (!is_mirror(ino)) {
 		op_start((struct op){ .fs = fs, .req = req, .try = try_open, .ino = ino, .fi = *fi });
 		return;
@@ -487,11 +586,16 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	struct fs *fs = fs_of(req);
 	struct fuse_entry_param e;
 	struct node dir, n;
+	struct fuse_ctx who;
 	uint64_t ino = 0;
 	int err;
 
+	if (refused(req, parent))
+		return;
 	if (is_mirror(parent)) {
-		err = mirror_create(fs->mirror, parent, name, mode, NULL, fi, &e);
+		err = mirror_create(fs->mirror, parent, name, mode, box_ids(fs, parent, &who), fi, &e);
+		if (!err)
+			show_owner(fs, e.ino, &e.attr);
 		if (err) {
 			reply_err(req, err);
 		} else if (fuse_reply_create(req, &e, fi)) {
@@ -557,6 +661,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *p, size_t n, of
 	size_t done = n;
 	int err;
 
+	fs_of(req);
 	if (is_mirror(ino)) {
 		struct fuse_bufvec in = FUSE_BUFVEC_INIT(n);
 		in.buf[0].mem = (void *)p;
@@ -689,6 +794,8 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	struct node n;
 	int err;
 
+	if (refused(req, ino))
+		return;
 	if (is_mirror(ino)) {
 		err = mirror_opendir(fs->mirror, ino, fi);
 	} else if (!(err = node_get(fs->world, ino, &n))) {
@@ -791,11 +898,14 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 {
 	struct fs *fs = fs_of(req);
 	struct fuse_entry_param e;
+	struct fuse_ctx who;
 	uint64_t ino;
 	int err;
 
+	if (refused(req, parent))
+		return;
 	if (is_mirror(parent))
-		err = mirror_mkdir(fs->mirror, parent, name, mode, NULL, &e);
+		err = mirror_mkdir(fs->mirror, parent, name, mode, box_ids(fs, parent, &who), &e);
 	else if (!(err = tree_mkdir(fs->world, parent, name, &ino)))
 		err = entry_of(fs, ino, &e);
 	reply_entry(req, err, &e);
@@ -809,11 +919,15 @@ static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 
 static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
 {
+	struct fs *fs = fs_of(req);
 	struct fuse_entry_param e;
+	struct fuse_ctx who;
 	int err = -EPERM;
 
+	if (refused(req, parent))
+		return;
 	if (is_mirror(parent))
-		err = mirror_symlink(fs_of(req)->mirror, target, parent, name, NULL, &e);
+		err = mirror_symlink(fs->mirror, target, parent, name, box_ids(fs, parent, &who), &e);
 	reply_entry(req, err, &e);
 }
 
@@ -822,6 +936,8 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const cha
 	struct fuse_entry_param e;
 	int err = is_mirror(ino) != is_mirror(parent) ? -EXDEV : -EPERM;
 
+	if (refused(req, ino) || refused(req, parent))
+		return;
 	if (is_mirror(ino) && is_mirror(parent))
 		err = mirror_link(fs_of(req)->mirror, ino, parent, name, &e);
 	reply_entry(req, err, &e);
@@ -831,6 +947,8 @@ static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fs *fs = fs_of(req);
 
+	if (refused(req, parent))
+		return;
 	reply_err(req, is_mirror(parent) ? mirror_unlink(fs->mirror, parent, name) :
 					   tree_unlink(fs->world, parent, name));
 }
@@ -839,6 +957,8 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fs *fs = fs_of(req);
 
+	if (move_refused(req, parent, name))
+		return;
 	reply_err(req, is_mirror(parent) ? mirror_rmdir(fs->mirror, parent, name) : tree_rmdir(fs->world, parent, name));
 }
 
@@ -848,6 +968,8 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 	struct fs *fs = fs_of(req);
 	int err;
 
+	if (move_refused(req, parent, name) || refused(req, newparent))
+		return;
 	if (is_mirror(parent) != is_mirror(newparent))
 		err = -EXDEV;
 	else if (is_mirror(parent))
@@ -1055,10 +1177,48 @@ static void on_removed(void *arg, uint64_t id)
 	mirror_drop(fs->mirror, id);
 }
 
+/* libfuse and fusermount3 write to stderr by themselves: what they do goes to FD. Returns what was there. */
+static int hush(int fd)
+{
+	auto_close int err = fd < 0 ? -1 : fcntl(2, F_DUPFD_CLOEXEC, 3);
+
+	if (err >= 0)
+		dup2(fd, 2);
+	return take(&err);
+}
+
+static void unhush(int err)
+{
+	if (err >= 0)
+		dup2(err, 2);
+	drop_fd(&err);
+}
+
+/* One line of ours for the cause that a user can have mended; else theirs stands before ours. */
+static int mount_session(struct fs *fs, const char *mountpoint, struct buf *why)
+{
+	auto_close int said = memfd_create("said", MFD_CLOEXEC);
+	int was = hush(said), err = fuse_session_mount(fs->se, mountpoint);
+	char text[2048];
+	ssize_t n = said < 0 ? 0 : pread(said, text, sizeof(text) - 1, 0);
+
+	unhush(was);
+	text[MAX(n, 0)] = 0;
+	bool other = err && strstr(text, "user_allow_other");
+	if (*text && !other && write(2, text, n) < 0) { /* nobody listens */
+	}
+	if (err)
+		buf_printf(why, "%s: cannot be mounted%s", mountpoint,
+			   other ? " with allow_other: /etc/fuse.conf does not let users other than root do so: "
+				   "as root: echo user_allow_other >> /etc/fuse.conf" : "");
+	return err;
+}
+
 struct fs *fs_mount(struct world *w, const char *mountpoint, void (*ready)(void *), void (*ended)(void *),
 		    void *arg, struct buf *why)
 {
-	auto_free char *opts = xasprintf("fsname=cellfs,subtype=cellfs%s", w->opt.mount_flags);
+	auto_free char *opts = xasprintf("fsname=cellfs,subtype=cellfs%s%s", w->opt.mount_flags,
+					 w->opt.allow_other ? ",allow_other,default_permissions" : "");
 	char *argv[] = { "cellfs", "-o", opts, NULL };
 	struct fuse_args args = FUSE_ARGS_INIT(3, argv);
 	struct fs *fs = xcalloc(1, sizeof(*fs));
@@ -1076,8 +1236,9 @@ struct fs *fs_mount(struct world *w, const char *mountpoint, void (*ready)(void 
 	list_append(&w->removed_hooks, &fs->removed.link);
 	fs->se = fuse_session_new(&args, &ops, sizeof(ops), fs);
 	fuse_opt_free_args(&args);
-	if (!fs->se || fuse_session_mount(fs->se, mountpoint) != 0) {
+	if (!fs->se)
 		buf_printf(why, "%s: cannot be mounted", mountpoint);
+	if (!fs->se || mount_session(fs, mountpoint, why) != 0) {
 		if (fs->se)
 			fuse_session_destroy(fs->se);
 		fs->se = NULL;
@@ -1100,13 +1261,10 @@ static void unmount_quietly(struct fs *fs)
 {
 	auto_free char *there = fs->mount_id ? find_mount(fs->mount_id, NULL) : NULL;
 	auto_close int null = there ? -1 : open("/dev/null", O_WRONLY | O_CLOEXEC);
-	auto_close int err = null < 0 ? -1 : fcntl(2, F_DUPFD_CLOEXEC, 3);
+	int was = hush(null);
 
-	if (err >= 0)
-		dup2(null, 2);
 	fuse_session_unmount(fs->se);
-	if (err >= 0)
-		dup2(err, 2);
+	unhush(was);
 }
 
 void fs_unmount(struct fs *fs)

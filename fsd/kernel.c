@@ -133,12 +133,19 @@ struct kernel *kernel_for(struct context *c, const char *cell)
 int kernel_check_override(struct context *c, const char *ext, const char *text, size_t n)
 {
 	auto_free char *s = xstrndup(text, n);
-	struct stat st;
+	struct who who = context_namer(c);
 
 	if (!lang_for_ext(&c->world->langs, ext))
 		return -EINVAL;
+	int inside = *s == '/' && c->world->sandbox.mode == SANDBOX_FULL ? box_check_interpreter(c, s) : 1;
+	if (inside <= 0)
+		return inside ? -EINVAL : 0;
+	if (*s == '/' && who.uid != geteuid() && geteuid() != 0) {
+		context_log(c, "%s: this daemon is not root's: only who mounted may name a path here", s);
+		return -EACCES;
+	}
 	if (*s == '/')
-		return stat(s, &st) == 0 && S_ISREG(st.st_mode) && access(s, X_OK) == 0 ? 0 : -EINVAL;
+		return may_execute(&who, s) ? -EINVAL : 0;
 	return lang_named(&c->world->langs, s) ? 0 : -EINVAL;
 }
 

@@ -27,6 +27,7 @@ static const char usage[] =
 	"                 memory= disk= processes= cpus= network=\n"
 	"                 sandbox=full|weak|none  bind=HOST:BOX  queue=N  sync=always\n"
 	"                 kernels=DIR  box=PATH\n"
+	"                 allow_other  everybody may make contexts, which are theirs alone\n"
 	"  -h, --help     this text\n"
 	"  -V, --version  the version\n"
 	"\n"
@@ -49,6 +50,7 @@ static const char *const ignored[] = {
 	"rw", "nofail", "user", "users", "nouser", "owner", "group", "auto", "noauto", "defaults", "_netdev", "dev",
 	"suid", "exec", "atime", "diratime", "nodiratime",
 	"relatime", "norelatime", "strictatime", "sync", "async", "fsname", "subtype", "comment",
+	"default_permissions",
 };
 
 static bool is_ignored(const char *key)
@@ -117,7 +119,7 @@ static void set_option(struct options *o, char *item)
 			die("option bind: %s: not HOST:BOX, two absolute paths, the first of which exists", value);
 		strings_addf(&o->binds, "%s", value);
 	} else if (!strcmp(item, "allow_other")) {
-		die("option allow_other: not in this version: kernels run unconfined as the user who mounted");
+		o->allow_other = true;
 	} else if (is_mount_flag(item)) {
 		if (!strstr(o->mount_flags, item))
 			snprintf(o->mount_flags + strlen(o->mount_flags),
@@ -497,6 +499,8 @@ int main(int argc, char **argv)
 
 	find_host();
 	parse_args(&opt, argc, argv);
+	if (opt.allow_other && opt.sandbox != SANDBOX_FULL)
+		die("allow_other with sandbox=weak or none: everybody's cells would have the rights of who mounts");
 	find_parts(&opt);
 	check_fuse();
 	check_paths(&opt);

@@ -14,7 +14,7 @@ enum {
 	SECOND = 1000 * MS,
 	SLICE = 10 * MS,       /* of the worker, for one job */
 	STUCK = 5 * SECOND,    /* a step that takes longer hangs on a lock */
-	RESCAN = 10 * SECOND,  /* a scan without a reason, */
+	RESCAN = SECOND,       /* a scan without a reason (others may remove as much as one adds), */
 	RESCAN_IDLE = 60 * SECOND, /* and where nothing was written */
 	MAX_PIDS = 65536,
 	MAX_SCANS = 16,        /* at a time: each holds up to HELD descriptors */

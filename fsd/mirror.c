@@ -552,6 +552,13 @@ void mirror_drop(struct mirror *m, uint64_t owner)
 		handle_close(container_of(it, struct handle, of_root));
 }
 
+uint64_t mirror_owner(struct mirror *m, fuse_ino_t ino)
+{
+	struct node *n = find_ino(m, ino);
+
+	return n ? n->root->top.owner : 0;
+}
+
 /* ---- nodes' operations ---------------------------------------------------------------------- */
 
 int mirror_lookup(struct mirror *m, fuse_ino_t parent, const char *name,

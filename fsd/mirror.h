@@ -51,6 +51,8 @@ static inline fuse_ino_t mirror_root_ino(uint64_t owner)
 /* OWNER is removed: closes every descriptor below it. Its nodes and handles answer -ESTALE from now
  * on, and wait for forget and release. OPEN_ROOT must not give it again. */
 void mirror_drop(struct mirror *m, uint64_t owner);
+/* Of the root that INO is in, 0 if there is no such node. */
+uint64_t mirror_owner(struct mirror *m, fuse_ino_t ino);
 
 /* Those with a struct fuse_entry_param count a lookup: an entry that could not be replied must be
  * forgotten, and a handle released, by the caller. */

@@ -10,6 +10,7 @@ enum { REPORT_MAX = 32 << 10, REPORT_PART = 7 << 10 };
 void page_readme(const struct node *n, struct buf *b)
 {
 	auto_buf struct buf exts = { 0 };
+	bool all = n->world->opt.allow_other; /* then there is no main */
 
 	langs_print_exts(&n->world->langs, &exts);
 	buf_printf(b,
@@ -17,12 +18,13 @@ void page_readme(const struct node *n, struct buf *b)
 "\n"
 "Write a cell, read its result. No sleep, no polling: opening a result waits until it is there.\n"
 "\n"
-"    echo '40+2' > contexts/main/cells/a.py\n"
-"    cat contexts/main/results/a.py/result.txt        # 42\n"
-"    cat contexts/main/results/a.py/report.md         # all of it at one go: what to read first\n"
+"%3$s"
+"    echo '40+2' > contexts/%2$s/cells/a.py\n"
+"    cat contexts/%2$s/results/a.py/result.txt        # 42\n"
+"    cat contexts/%2$s/results/a.py/report.md         # all of it at one go: what to read first\n"
 "\n"
 "- A cell is a file in `contexts/<id>/cells/`; it runs when it is closed. Its extension is its language:\n"
-"  %s (see `languages`). Write it again to run it again.\n"
+"  %1$s (see `languages`). Write it again to run it again.\n"
 "- Variables stay between the cells of a context. `mkdir contexts/x` makes another, apart from the first;\n"
 "  `rm -r contexts/x` removes it.\n"
 "- All cells of a context work in its `workspace/`: put files there, and find there what cells made.\n"
@@ -34,20 +36,20 @@ void page_readme(const struct node *n, struct buf *b)
 "\n"
 "Reading a result of a run that has not ended waits, at most `config/wait` (50 s), then fails with\n"
 "ETIMEDOUT; nothing partial. `cat results/a.py/done` waits as long as the run takes. `status` never waits.\n"
-"`tail -f contexts/main/stdout` follows all output; `cat results/a.py/stdout.follow` one run's, live.\n"
+"`tail -f contexts/%2$s/stdout` follows all output; `cat results/a.py/stdout.follow` one run's, live.\n"
 "\n"
 "## Control\n"
 "\n"
-"    echo interrupt > contexts/main/ctl        # stop the running cell, keep the variables\n"
-"    echo restart > contexts/main/ctl          # new kernels (cat ctl lists all verbs)\n"
-"    echo 30 > contexts/main/config/timeout    # for each run, in seconds; cat config/* shows the values\n"
-"    echo v > contexts/main/config/env/NAME    # environment of the cells\n"
+"    echo interrupt > contexts/%2$s/ctl        # stop the running cell, keep the variables\n"
+"    echo restart > contexts/%2$s/ctl          # new kernels (cat ctl lists all verbs)\n"
+"    echo 30 > contexts/%2$s/config/timeout    # for each run, in seconds; cat config/* shows the values\n"
+"    echo v > contexts/%2$s/config/env/NAME    # environment of the cells\n"
 "\n"
 "Options of one run are the first lines of its cell: `#| timeout: 30`, `#| cwd: sub`, `#| env.NAME: v`.\n"
 "\n"
 "If a write is refused, the reason is the last line of `contexts/<id>/log` (or of `log`).\n"
 "`set -o noclobber` (O_EXCL) makes a cell's name an idempotency key: EEXIST means it was submitted before.\n",
-		   exts.s);
+		   exts.s, all ? "$USER" : "main", all ? "    mkdir contexts/$USER      # yours alone\n" : "");
 }
 
 void page_draft(const struct node *n, struct buf *b)

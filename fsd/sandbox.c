@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -456,22 +455,14 @@ static bool in_system(const char *path)
 	return false;
 }
 
-/* A directory that holds more than one installation: the whole of it is nobody's prefix. */
+/* /opt, /home/USER: more than one installation, the whole of it is nobody's prefix. */
 static bool is_crowded(const char *dir)
 {
-	struct passwd *pw;
 	int depth = 0;
-	bool home = false;
 
 	for (const char *p = dir; *p; p++)
 		depth += *p == '/' && p[1];
-	if (depth < 2)
-		return true;
-	setpwent();
-	while (!home && (pw = getpwent()))
-		home = !strcmp(pw->pw_dir, dir);
-	endpwent();
-	return home;
+	return depth < 2 || (depth == 2 && !strncmp(dir, "/home/", 6));
 }
 
 char *sandbox_prefix(const char *path)

@@ -27,10 +27,8 @@ static void fill(const struct node *n, struct stat *st, off_t size)
 
 	*st = (struct stat){
 		.st_ino = n->ino,
-		.st_mode = type_of(n->row) | n->row->mode,
+		.st_mode = type_of(n->row) | node_mode(n),
 		.st_nlink = n->row->shape == S_DIR ? 2 : 1,
-		.st_uid = getuid(),
-		.st_gid = getgid(),
 		.st_size = size,
 		.st_blksize = 4096,
 		.st_blocks = (size + 511) / 512,
@@ -38,6 +36,7 @@ static void fill(const struct node *n, struct stat *st, off_t size)
 		.st_mtim = t,
 		.st_ctim = t,
 	};
+	node_owner(n, &st->st_uid, &st->st_gid);
 }
 
 /* An fd of a file that has no name any more, from one of its handles. */
@@ -167,10 +166,14 @@ static int wait_ready(const struct node *n, bool expired, bool no_limit, struct 
 int shape_getattr(struct handles *set, const struct node *n, bool expired, struct stat *st,
 		  double *timeout, struct wait *w)
 {
-	int err = n->row->shape == S_PROMISE ? wait_ready(n, expired, false, w) : 0;
-	off_t copy = err == LATER && n->row->at_limit ? largest_copy(set, n->ino, 0) : 0;
+	/* The kernel checks rights itself, and so asks before each open, which has another limit than a stat. */
+	bool opens = n->world->opt.allow_other;
+	int err = n->row->shape == S_PROMISE ? wait_ready(n, expired, opens && n->row->no_limit, w) : 0;
+	bool at_limit = err == LATER && n->row->at_limit;
+	off_t copy = at_limit ? largest_copy(set, n->ino, 0) : 0;
 
-	if (copy) { /* who has it open was told what there is, and asks for the size of that */
+	/* Who has it open was told what there is, and asks for the size of that. */
+	if (copy || (at_limit && opens)) {
 		fill(n, st, copy);
 		*timeout = 0;
 		return 0;

@@ -567,6 +567,27 @@ off_t content_size(const struct content *c)
 	return c->is_text ? (off_t)c->text.n : c->x.total;
 }
 
+mode_t node_mode(const struct node *n)
+{
+	if (!n->world->opt.allow_other)
+		return n->row->mode;
+	switch (n->kind) {
+	case N_CONTEXTS: /* as /tmp */
+		return 01777;
+	case N_CTX:
+		return 0700;
+	case N_LOG:
+		return 0600;
+	default:
+		return n->row->mode;
+	}
+}
+
+void node_owner(const struct node *n, uid_t *uid, gid_t *gid)
+{
+	context_owner(n->ctx, uid, gid);
+}
+
 int64_t node_time(const struct node *n)
 {
 	if (n->row->time)

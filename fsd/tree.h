@@ -67,6 +67,9 @@ int node_ready(const struct node *n);
 int node_content(const struct node *n, struct content *c);
 void content_free(struct content *c);
 off_t content_size(const struct content *c);
+/* Permissions, and whose it is. */
+mode_t node_mode(const struct node *n);
+void node_owner(const struct node *n, uid_t *uid, gid_t *gid);
 /* mtime in us. */
 int64_t node_time(const struct node *n);
 const char *node_mime(const struct node *n);

@@ -90,6 +90,7 @@ static void make_uuid(char uuid[37])
 
 int world_mkdir(struct world *w, const char *name, struct context **c)
 {
+	struct who owner = w->opt.allow_other ? w->caller : (struct who){ getuid(), getgid(), 0 };
 	char uuid[37];
 
 	if (!context_name_ok(name)) {
@@ -103,7 +104,7 @@ int world_mkdir(struct world *w, const char *name, struct context **c)
 		return err;
 	make_uuid(uuid);
 	auto_close int tmp = openat(w->state, "tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	err = tmp < 0 ? -errno : context_make_files(tmp, uuid, name);
+	err = tmp < 0 ? -errno : context_make_files(tmp, uuid, name, &owner);
 	if (!err && renameat(tmp, uuid, w->contexts_dir, uuid) < 0)
 		err = -errno;
 	auto_free char *target = xasprintf("../contexts/%s", uuid);
@@ -482,7 +483,7 @@ int world_open(struct world *w, struct options *opt, struct buf *why)
 	make_reserve(w);
 	read_times(w);
 	read_names(w);
-	if (fresh && world_mkdir(w, "main", &c))
+	if (fresh && !opt->allow_other && world_mkdir(w, "main", &c))
 		log_line(&w->log, "the context main cannot be made");
 	timer_set(w->loop, &w->sweep_timer, 1000, sweep, w);
 	return 0;

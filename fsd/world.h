@@ -19,6 +19,7 @@
 #include "loop.h"
 #include "meter.h"
 #include "net.h"
+#include "rights.h"
 #include "sandbox.h"
 #include "store.h"
 #include "worker.h"
@@ -54,6 +55,7 @@ struct options {
 	enum sandbox_mode sandbox;
 	struct strings binds; /* HOST:BOX, what every box has beside its own */
 	bool foreground;
+	bool allow_other;           /* others than who mounted: contexts have owners */
 	char mount_flags[64];       /* of mount(8)'s options those that libfuse takes, each after a comma */
 };
 
@@ -63,6 +65,7 @@ struct world {
 	struct log log;
 	struct langs langs;
 	struct options opt;
+	struct who caller;            /* of the request that is being done */
 	int state, contexts_dir, names_dir;
 	int lock;
 	struct map contexts;          /* by name */

@@ -1,6 +1,6 @@
 /* Makes a box, and is its pid 1.
  *
- *   box up [--ids=UID:GID] [--net=host] [--tmp=BYTES] [--shm=BYTES] [--text=FILE=TEXT]... [--ro=HOST:BOX]... [--rw=HOST:BOX]...
+ *   box up [--ids=UID:GID] [--net=host] [--tmp=BYTES] [--shm=BYTES] [--text=FILE=TEXT]... [--ro=HOST:BOX]... [--rw=HOST:BOX]... [--prefix=HOST:BOX]...
  *
  * Descriptor 7 is a socket to the daemon, 16 and 17 are the seccomp programs, 18 to 22 its cgroups. Messages:
  *
@@ -11,7 +11,8 @@
  *
  * When the socket ends, so does pid 1, and with it every process of the box.
  *
- * With --ids, which needs root, UID:GID of the host are those inside; else the caller's are. A HOST that is
+ * A --prefix is read-only too; its HOST was named by somebody whose rights are not ours, so no symbolic link may be in
+ * it. With --ids, which needs root, UID:GID of the host are those inside; else the caller's are. A HOST that is
  * missing fails. */
 #include "box.h"
 
@@ -24,6 +25,7 @@
 #include <grp.h>
 #include <limits.h>
 #include <linux/mount.h>
+#include <linux/openat2.h>
 #include <linux/rtnetlink.h>
 #include <linux/sched.h>
 #include <net/if.h>
@@ -54,7 +56,7 @@ enum {
 struct bind {
 	const char *from, *to; /* TO has no slash in front: it is below the new root */
 	uint64_t attrs;        /* MOUNT_ATTR_* added */
-	bool needed;
+	bool needed, straight; /* STRAIGHT: a symbolic link on the way is refused */
 	int tree;              /* detached, once it is opened; -1 there is none */
 	bool is_dir;
 };
@@ -126,7 +128,7 @@ static bool add_bind(struct plan *p, const char *from, const char *to, uint64_t 
 {
 	if (p->nbinds == MOUNTS_MAX || *from != '/' || *to != '/')
 		return false;
-	p->binds[p->nbinds++] = (struct bind){ from, to + 1, attrs, needed, -1, false };
+	p->binds[p->nbinds++] = (struct bind){ from, to + 1, attrs, needed, false, -1, false };
 	return true;
 }
 
@@ -146,7 +148,8 @@ static bool parse(struct plan *p, int argc, char **argv)
 		{ "ids", required_argument, NULL, 'i' },  { "net", required_argument, NULL, 'n' },
 		{ "tmp", required_argument, NULL, 't' },  { "shm", required_argument, NULL, 's' },
 		{ "text", required_argument, NULL, 'x' }, { "ro", required_argument, NULL, 'r' },
-		{ "rw", required_argument, NULL, 'w' },	  { 0 },
+		{ "rw", required_argument, NULL, 'w' },	  { "prefix", required_argument, NULL, 'p' },
+		{ 0 },
 	};
 	const uint64_t safe = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
 	bool ok = true;
@@ -168,6 +171,8 @@ static bool parse(struct plan *p, int argc, char **argv)
 			ok &= parse_bind(p, optarg, safe | MOUNT_ATTR_RDONLY);
 		else if (c == 'w')
 			ok &= parse_bind(p, optarg, safe);
+		else if (c == 'p' && (ok &= parse_bind(p, optarg, safe | MOUNT_ATTR_RDONLY)))
+			p->binds[p->nbinds - 1].straight = true;
 		else
 			ok = false;
 	}
@@ -180,7 +185,15 @@ static int open_tree_of(struct bind *b)
 {
 	struct stat st;
 
-	b->tree = syscall(SYS_open_tree, AT_FDCWD, b->from, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+	struct open_how how = { .flags = O_PATH | O_CLOEXEC, .resolve = b->straight ? RESOLVE_NO_SYMLINKS : 0 };
+	int fd = syscall(SYS_openat2, AT_FDCWD, b->from, &how, sizeof(how));
+
+	if (fd < 0)
+		return -1;
+	b->tree = syscall(SYS_open_tree, fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH);
+	int err = errno;
+	close(fd);
+	errno = err;
 	if (b->tree < 0)
 		return -1;
 	b->is_dir = !fstat(b->tree, &st) && S_ISDIR(st.st_mode);

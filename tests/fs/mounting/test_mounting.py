@@ -222,7 +222,7 @@ def refused(argv, *words, codes=(1, 2), **kw):
 
 
 BAD_OPTIONS = ["frobnicate", "frobnicate=1", "timeout=soon", "output=x", "keep=some", "queue=x", "queue=-1", "sync=never", "cwd=../..",
-               "ro", "allow_other", "idle_timeout=-1", "nofail,frobnicate", "kernels=/nosuch", "box=/nosuch"]
+               "ro", "idle_timeout=-1", "nofail,frobnicate", "kernels=/nosuch", "box=/nosuch"]
 
 
 @pytest.mark.parametrize("option", BAD_OPTIONS)
