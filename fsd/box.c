@@ -33,7 +33,6 @@ struct box {
 	int fds[BOX_UP_FDS];          /* namespaces, /proc, / */
 	struct cgroup group;
 	bool grouped;
-	struct metered metered;
 	struct net_link *net;
 	char *failure;
 	struct strings prefixes;      /* what it has of interpreters */
@@ -100,7 +99,8 @@ static void gone(struct box *b)
 	auto_free char *why = b->failure;
 
 	net_stop(b->net);
-	meter_del(w->meter, &b->metered);
+	if (c)
+		meter_del(w->meter, &c->metered);
 	remove_group(b);
 	timer_stop(w->loop, &b->limit);
 	drop_watch(b, &b->w_socket);
@@ -217,11 +217,14 @@ static void start_meter(struct box *b)
 	static const char *const subs[] = { "workspace", "home" };
 	int dirs[] = { -1, -1 };
 
-	for (size_t i = 0; b->ctx && i < ARRAY_SIZE(subs); i++) {
+	if (!b->ctx)
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(subs); i++) {
 		auto_free char *path = context_path(b->ctx, subs[i]);
 		dirs[i] = openat(b->world->contexts_dir, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	}
-	meter_add(b->world->meter, &b->metered, b->fds[BOX_NS], dirs);
+	meter_add(b->world->meter, &b->ctx->metered, b->fds[BOX_UP_PROC], dirs);
+	meter_shm(&b->ctx->metered, b->fds[BOX_UP_SHM]);
 	drop_fd(&dirs[0]);
 	drop_fd(&dirs[1]);
 }
@@ -377,7 +380,7 @@ static void set_meter(struct box *b)
 	struct context *c = b->ctx;
 	bool enforced = b->grouped && b->world->sandbox.cgroups.memory;
 
-	meter_limit(&b->metered, enforced ? 0 : b->memory, c->conf.v[C_DISK].v);
+	meter_limit(&c->metered, enforced ? 0 : b->memory, c->conf.v[C_DISK].v);
 }
 
 static int launch(struct box *b)
@@ -457,12 +460,12 @@ static int start(struct context *c, struct buf *why)
 	c->box = b;
 	w->boxes_running++;
 	make_group(b);
-	metered_init(&b->metered, c->id);
 	set_meter(b);
 	if (foreign) {
 		give_then_launch(b);
 	} else if ((err = launch(b))) {
 		buf_printf(why, "box: %s", strerror(-err));
+		meter_del(w->meter, &c->metered);
 		b->ctx = NULL;
 		c->box = NULL;
 		b->state = BOX_DYING;
@@ -545,6 +548,7 @@ void box_forget(struct context *c)
 		return;
 	c->box = NULL;
 	b->ctx = NULL;
+	meter_del(c->world->meter, &c->metered);
 	end(b);
 }
 
@@ -615,9 +619,9 @@ int box_check_dir(struct context *c, const char *path)
 				.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
 	struct box *b = c->box;
 
-	if (!b || b->fds[BOX_NS + 1] < 0)
+	if (!b || b->fds[BOX_UP_ROOT] < 0)
 		return 0;
-	auto_close int fd = syscall(SYS_openat2, b->fds[BOX_NS + 1], path, &how, sizeof(how));
+	auto_close int fd = syscall(SYS_openat2, b->fds[BOX_UP_ROOT], path, &how, sizeof(how));
 	return fd < 0 ? -errno : 0;
 }
 

@@ -103,6 +103,7 @@ int context_new(struct world *w, const char *name, const char *uuid, struct cont
 	c->log.fd = -1;
 	c->oldest = 1;
 	c->id = object_new(w, O_CONTEXT, c, c);
+	metered_init(&c->metered, c->id);
 	map_put(&w->contexts, c->name, c);
 	*out = c;
 	return 0;

@@ -90,6 +90,7 @@ struct context {
 	struct run *active;
 	struct list kernels;
 	struct box *box;           /* NULL: none is up or coming */
+	struct metered metered;    /* what it uses: of the disk also while there is no box */
 	uid_t box_uid;             /* of the host, for what is in the box; 0: not known yet */
 	struct map overrides;      /* config/kernel: extension -> text */
 	struct map slots;          /* names of config/env and config/kernel that were looked up */

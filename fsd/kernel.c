@@ -1282,6 +1282,8 @@ static void start(struct kernel *k)
 
 	k->exit_code = k->exit_signal = -1;
 	k->pid = 0;
+	k->messages = 0;
+	k->ending = false;
 	k->ooms = box_oom_kills(c);
 	for (int i = 0; i < 2; i++) {
 		flow_free(&k->late[i]);

@@ -466,6 +466,9 @@ static void find_host(void)
 
 	if (!read_file(AT_FDCWD, "/proc/sys/kernel/threads-max", 64, &b) && b.n)
 		processes = strtoll(b.s, NULL, 10);
+	buf_reset(&b);
+	if (!read_file(AT_FDCWD, "/proc/sys/kernel/pid_max", 64, &b) && b.n)
+		processes = MIN(processes, strtoll(b.s, NULL, 10));
 	config_host((int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE), 1LL << 50, sysconf(_SC_NPROCESSORS_ONLN),
 		    processes);
 }

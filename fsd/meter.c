@@ -40,7 +40,7 @@ struct meter {
 	struct list all;     /* those that wait longest for a scan first */
 	struct timer timer;
 	struct fs_state fs;
-	bool low;
+	bool low, roomy;     /* below the floor; far above it */
 	int64_t floor_at;    /* when somebody may be named again */
 	struct news {
 		uint64_t id;
@@ -464,7 +464,7 @@ static void scan_finish(struct meter_job *j)
 	}
 	x->base.bytes = MIN(x->base.bytes, x->disk.bytes);
 	x->base.files = MIN(x->base.files, x->disk.files);
-	if (!m->low) {
+	if (m->roomy) {
 		x->calm = x->disk;
 		x->calm_written = x->written;
 	}
@@ -499,7 +499,7 @@ static bool scan_due(const struct meter *m, const struct metered *x, int64_t now
 
 struct look {
 	struct meter_job job;
-	int proc;
+	int proc, shm;
 	dev_t dev;
 	DIR *dir;
 	int64_t limit;
@@ -671,6 +671,34 @@ static int look_each(struct look *k, void (*fn)(struct look *, const struct proc
 	return 0;
 }
 
+/* Segments of System V's shared memory outlive who made them, and need not be mapped: lines of 16 columns, the
+ * last two are the bytes in memory and in swap. */
+static void look_shm(struct look *k)
+{
+	char text[8192];
+	size_t have = 0;
+	off_t at = 0;
+	ssize_t n;
+
+	while (k->shm >= 0 && (n = pread(k->shm, text + have, sizeof(text) - 1 - have, at)) > 0) {
+		at += n;
+		have += n;
+		text[have] = 0;
+		char *line = text, *nl;
+		for (; (nl = strchr(line, '\n')); line = nl + 1) {
+			long long rss = 0, swap = 0;
+			*nl = 0;
+			if (sscanf(line, "%*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %lld %lld", &rss,
+				   &swap) == 2)
+				k->memfd += rss + swap;
+		}
+		have -= line - text;
+		memmove(text, line, have);
+		if (have > sizeof(text) / 2)
+			break;
+	}
+}
+
 static int look_step(struct meter_job *j)
 {
 	struct look *k = container_of(j, struct look, job);
@@ -685,6 +713,8 @@ static int look_step(struct meter_job *j)
 	if (k->phase == LOOK_FDS) {
 		if (k->fds && look_each(k, look_fds))
 			return 1;
+		if (k->fds)
+			look_shm(k);
 		k->phase = LOOK_PSS;
 		k->pss = k->pss && k->limit && k->rss + k->memfd > k->limit;
 	}
@@ -728,6 +758,7 @@ static void look_clear(struct meter_job *j)
 	if (k->dir)
 		closedir(k->dir);
 	drop_fd(&k->proc);
+	drop_fd(&k->shm);
 	free(k->processes);
 	free(k->seen);
 }
@@ -738,6 +769,7 @@ static void look_start(struct meter *m, struct metered *x, int64_t now)
 
 	k->job = (struct meter_job){ .step = look_step, .finish = look_finish, .clear = look_clear };
 	k->proc = fcntl(x->proc, F_DUPFD_CLOEXEC, 0);
+	k->shm = x->shm < 0 ? -1 : fcntl(x->shm, F_DUPFD_CLOEXEC, 0);
 	k->dev = m->dev;
 	k->limit = x->memory_limit;
 	k->memfd = x->memfd;
@@ -771,6 +803,7 @@ static void fs_look(struct meter *m)
 	s->floor = (struct meter_usage){ MIN(1LL << 30, (int64_t)f.f_blocks * unit / 20),
 					 MIN(1LL << 16, files / 20) };
 	m->low = s->left.bytes < s->floor.bytes || s->left.files < s->floor.files;
+	m->roomy = s->left.bytes / 4 >= s->floor.bytes && s->left.files / 4 >= s->floor.files;
 }
 
 /* By how much X has grown since there was space. A rewritten file is written and does not grow: what was
@@ -865,7 +898,7 @@ void meter_free(struct meter *m)
 
 void metered_init(struct metered *x, uint64_t id)
 {
-	*x = (struct metered){ .id = id, .proc = -1, .dirs = { -1, -1 } };
+	*x = (struct metered){ .id = id, .proc = -1, .shm = -1, .dirs = { -1, -1 } };
 	list_init(&x->link);
 }
 
@@ -889,10 +922,17 @@ void meter_add(struct meter *m, struct metered *x, int proc, const int dirs[2])
 	scan_start(m, x);
 }
 
+void meter_shm(struct metered *x, int shm)
+{
+	drop_fd(&x->shm);
+	x->shm = shm < 0 ? -1 : fcntl(shm, F_DUPFD_CLOEXEC, 0);
+}
+
 void meter_del(struct meter *m, struct metered *x)
 {
 	if (list_empty(&x->link))
 		return;
+	drop_fd(&x->shm);
 	list_del(&x->link);
 	job_forget(&x->look);
 	job_forget(&x->scan);

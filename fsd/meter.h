@@ -48,7 +48,7 @@ struct metered {
 	/* The meter's. */
 	struct list link;
 	uint64_t id;
-	int proc, dirs[2];
+	int proc, shm, dirs[2];
 	int64_t memory_limit;
 	struct meter_usage limit, scanned, pinned, base, calm;
 	bool known, opaque;                       /* OPAQUE: a directory cannot be read */
@@ -66,6 +66,8 @@ void metered_init(struct metered *x, uint64_t id);
  * directories, each may be -1. The descriptors are duplicated. Call it before the first process can write:
  * what was there before it is not held against X, see meter_limit. */
 void meter_add(struct meter *m, struct metered *x, int proc, const int dirs[2]);
+/* SHM: /proc/sysvipc/shm as the processes of X see it (duplicated), or -1: what is in no process counts too. */
+void meter_shm(struct metered *x, int shm);
 /* Nothing is said of X from now on. Does nothing if X is not watched. */
 void meter_del(struct meter *m, struct metered *x);
 /* In bytes; 0: not watched, which is right for memory where a cgroup limits it. The number of files follows

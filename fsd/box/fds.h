@@ -13,8 +13,9 @@ enum {
 	BOX_FDS = 23,
 };
 
-/* With the message "up" come BOX_NS namespaces, its /proc and its root directory (O_PATH). */
-enum { BOX_UP_FDS = BOX_NS + 2 };
+/* With the message "up" come BOX_NS namespaces, its /proc, its root directory (O_PATH), and its
+ * /proc/sysvipc/shm (or /dev/null where there is no System V memory). */
+enum { BOX_UP_PROC = BOX_NS, BOX_UP_ROOT, BOX_UP_SHM, BOX_UP_FDS };
 
 /* Ids inside: the only ones that are mapped. */
 enum { BOX_ID = 1000 };

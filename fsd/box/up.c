@@ -484,9 +484,12 @@ static int open_up_fds(int fds[BOX_UP_FDS])
 		if (fds[i] < 0)
 			return failed("namespaces");
 	}
-	fds[BOX_NS] = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	fds[BOX_NS + 1] = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (fds[BOX_NS] < 0 || fds[BOX_NS + 1] < 0)
+	fds[BOX_UP_PROC] = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fds[BOX_UP_ROOT] = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	fds[BOX_UP_SHM] = open("/proc/sysvipc/shm", O_RDONLY | O_CLOEXEC);
+	if (fds[BOX_UP_SHM] < 0)
+		fds[BOX_UP_SHM] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	if (fds[BOX_UP_PROC] < 0 || fds[BOX_UP_ROOT] < 0 || fds[BOX_UP_SHM] < 0)
 		return failed("namespaces");
 	return 0;
 }
