@@ -72,8 +72,8 @@ endif
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all unit deps run test check asan lint fuzz fuzzers bench install uninstall clean format \
-	help FORCE
+.PHONY: all unit deps run test check asan lint fuzz fuzzers bench vm-test install uninstall \
+	install-apparmor clean format help FORCE
 
 all: $(BUILD)/cellfs $(BUILD)/box $(BUILD)/libbox.so
 
@@ -89,7 +89,9 @@ help:
 	'make fuzz                   each fuzzer for FUZZ_SECONDS (60)' \
 	'make bench                  side by side with peers, as ratios' \
 	'make deps SETS="run test"   only install what is missing (build run check test lint fuzz bench)' \
+	'make vm-test                the hostile suite on another kernel, in a virtual machine' \
 	'make install, uninstall     DESTDIR, PREFIX (/usr/local)' \
+	'make install-apparmor       the profile that Ubuntu needs' \
 	'make compile_commands.json  for clangd' \
 	'make clean'
 
@@ -184,6 +186,12 @@ fuzz:
 			-artifact_prefix=build/fuzz/$$f- build/fuzz/corpus/$$f $$seeds; \
 	done
 
+# Debian's own kernel, cgroup v2, root and an ordinary user; minutes with KVM, much longer without.
+vm-test:
+	.ci/deps vm
+	+$(MAKE) --no-print-directory all unit
+	CELLFS_BUILD=$(BUILD) tests/vm/run
+
 bench:
 	.ci/deps bench
 	+$(MAKE) --no-print-directory all
@@ -209,6 +217,11 @@ uninstall:
 	rm -f $(DESTDIR)$(bindir)/cellfs $(DESTDIR)$(mandir)/man1/cellfs.1 \
 		$(DESTDIR)$(mandir)/man5/cellfs.5
 	rm -rf $(DESTDIR)$(libexecdir) $(DESTDIR)$(datadir)
+
+# Ubuntu 23.10 and later lets only named programs use user namespaces.
+install-apparmor:
+	install -D -m 644 examples/apparmor/cellfs-box $(DESTDIR)/etc/apparmor.d/cellfs-box
+	@[ -n "$(DESTDIR)" ] || apparmor_parser -r /etc/apparmor.d/cellfs-box
 
 compile_commands.json: FORCE
 	@{ sep='['; for f in $(SRC) $(BOX) $(wildcard tests/unit/*.c); do \

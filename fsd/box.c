@@ -518,10 +518,14 @@ int box_run(struct context *c, const int *fds, const struct strings *args, char 
 	return sandbox_run(&c->world->sandbox, b->fds, b->grouped ? &b->group : NULL, fds, args, envp, pid, pidfd);
 }
 
-void box_left(struct context *c)
+void box_left(struct context *c, bool oom)
 {
-	if (c->box && c->box->retired && !is_used(c))
-		end(c->box);
+	struct box *b = c->box;
+
+	if (!b || is_used(c) || !(b->retired || oom))
+		return;
+	b->retired = true;
+	end(b);
 }
 
 void box_retire(struct context *c)
@@ -529,7 +533,7 @@ void box_retire(struct context *c)
 	if (!c->box)
 		return;
 	c->box->retired = true;
-	box_left(c);
+	box_left(c, false);
 }
 
 void box_end(struct context *c)

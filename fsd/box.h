@@ -19,8 +19,9 @@ int box_need(struct context *c, const char *interpreter, struct buf *why);
 int box_run(struct context *c, const int *fds, const struct strings *args, char *const envp[], pid_t *pid, int *pidfd);
 /* No other kernel enters it; it ends with the last one. */
 void box_retire(struct context *c);
-/* A kernel has left it. */
-void box_left(struct context *c);
+/* A kernel has left it. OOM: for memory, which may be in files and segments that are nobody's, so that the next one
+ * would fare no better: then a box with no other kernel in it ends as well. */
+void box_left(struct context *c, bool oom);
 /* Ends it, with every process in it. */
 void box_end(struct context *c);
 /* C goes: the box, if any, is on its own. */

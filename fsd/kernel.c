@@ -909,13 +909,14 @@ static void kernel_gone(struct kernel *k)
 	c->world->kernels_running--;
 	k->count = 0;
 	k->pid = k->box = k->joined = 0;
-	k->restart = k->boxed = k->sweeping = false;
+	oom |= k->oomed;
+	k->restart = k->boxed = k->sweeping = k->oomed = false;
 	close_all(k);
 	tell_state(k, why);
 	str_set(&k->death, NULL);
 	str_set(&k->failed, NULL);
 	world_touch(c->world);
-	box_left(c);
+	box_left(c, oom);
 	if (next)
 		kernel_run(k, next);
 	else
@@ -1016,32 +1017,34 @@ void kernels_swept(struct context *c)
 		kernel_gone(k);
 }
 
-/* The one that runs a cell, or all. */
-static void kill_kernels(struct context *c, const char *why, enum run_status how)
+/* The one that runs a cell; false if there is none. */
+static bool kill_busy(struct context *c, const char *why, enum run_status how)
 {
 	struct kernel *busy = c->active ? c->active->kernel : NULL;
 
-	if (busy) {
-		busy->run->state_preserved = false;
-		end_run(busy, how, why);
-		kernel_kill(busy, why);
-		return;
-	}
-	list_for_safe(it, tmp, &c->kernels)
-		kernel_kill(container_of(it, struct kernel, link), why);
+	if (!busy)
+		return false;
+	busy->oomed = how == ST_OOM;
+	busy->run->state_preserved = false;
+	end_run(busy, how, why);
+	kernel_kill(busy, why);
+	return true;
 }
 
+/* Memory that is no process's goes with the box only. */
 void kernels_over_memory(struct context *c)
 {
 	auto_free char *why = memory_limit(c);
 
 	context_log(c, "out of memory: %s", why);
-	kill_kernels(c, why, ST_OOM);
+	if (!kill_busy(c, why, ST_OOM))
+		context_stop(c, why, false);
 }
 
 void kernels_kill(struct context *c, const char *why)
 {
-	kill_kernels(c, why, ST_KILLED);
+	if (!kill_busy(c, why, ST_KILLED))
+		context_stop(c, why, false);
 }
 
 static void on_timer(void *arg)

@@ -21,6 +21,7 @@ struct kernel {
 	uint64_t exec_id;
 	bool ending;                /* its run is over but for what the driver has to put away */
 	bool boxed;                 /* it is in the context's box, or on its way there */
+	bool oomed;                 /* killed by the daemon for the memory of its box */
 	bool boxless;               /* the box that it waits for has failed */
 	bool sweeping;              /* its supervisor was killed: pid 1 of the box ends the rest */
 	pid_t box;                  /* the process that starts it, then its supervisor; 0 none */

@@ -72,7 +72,7 @@ int box_check(char why[BOX_LINE])
 	slurp("/proc/self/uid_map", text, sizeof(text));
 	if (sscanf(text, "%u %u %u", &inner, &outer, &count) != 3 || inner != BOX_ID || count != 1 || !outer ||
 	    lines(text) != 1 || getuid() != BOX_ID || geteuid() != BOX_ID || getgid() != BOX_ID)
-		return snprintf(why, BOX_LINE, "uid_map is %.60s", text), -1;
+		return snprintf(why, BOX_LINE, "uid_map is %.120s", text), -1;
 	if (count_processes() > 4)
 		return snprintf(why, BOX_LINE, "/proc shows %d processes", count_processes()), -1;
 	if (slurp("/etc/shadow", text, sizeof(text)) >= 0 || !access("/root", F_OK) || !access("/sys/kernel", F_OK))

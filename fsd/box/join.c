@@ -2,7 +2,7 @@
  *
  * The process that enters (it must have one thread) stays outside of the box's pid namespace; the supervisor
  * is its child by clone3(CLONE_PARENT), so it is the daemon's own. It is told as "joined PID", PID being its
- * number outside. A failure before that is "failed TEXT". */
+ * number outside; that comes before anything else of it. A failure before that is "failed TEXT". */
 #include "box.h"
 
 #include "filter.h"
@@ -157,7 +157,8 @@ static void failed(const struct box *b, const char *what, int err)
 int box_enter(struct box *b, char why[BOX_LINE])
 {
 	struct clone_args args = { .flags = CLONE_PARENT };
-	int err;
+	int err, go[2];
+	char c;
 
 	box_enter_cgroups(&args);
 	box_write("/proc/self/oom_score_adj", "500"); /* the host's OOM killer takes a cell before the daemon */
@@ -167,15 +168,20 @@ int box_enter(struct box *b, char why[BOX_LINE])
 		snprintf(why, BOX_LINE, "set limits: %s", strerror(-err));
 		return err;
 	}
-	pid_t pid = syscall(SYS_clone3, &args, sizeof(args));
+	pid_t pid = pipe2(go, O_CLOEXEC) ? -1 : syscall(SYS_clone3, &args, sizeof(args));
 	if (pid < 0) {
 		snprintf(why, BOX_LINE, "start a process in the box: %s", strerror(errno));
 		return -errno;
 	}
 	if (pid) {
 		box_say(b->report, NULL, 0, "joined %d", pid);
-		_exit(0);
+		_exit(write(go[1], "g", 1) != 1);
 	}
+	/* Who was told of the supervisor's end before its number would not reap it, and so never end the box. */
+	close(go[1]);
+	if (read(go[0], &c, 1) != 1)
+		_exit(1);
+	close(go[0]);
 	b->joined = true;
 	/* Not before: from inside, the group that we came from is not there, and CLONE_INTO_CGROUP fails. */
 	failed(b, "enter the cgroup namespace", setns(BOX_NAMESPACES + NS_CGROUP, 0) ? -errno : 0);
