@@ -112,6 +112,14 @@ def processes(pid):
     return found
 
 
+def until(true, limit=5):
+    """For what nothing tells of."""
+    end = time.monotonic() + limit
+    while not true():
+        assert time.monotonic() < end, "it does not come true"
+        time.sleep(0.002)
+
+
 def children():
     with open("/proc/thread-self/children") as f:
         return set(map(int, f.read().split()))

@@ -412,6 +412,34 @@ def session(sid):
                 yield stat.parent
 
 
+def pid_namespace(pid):
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return None
+
+
+def box_pids(ctx):
+    """The processes of a context's box: their numbers there, and the host's. A kernel has to be alive."""
+    kernels = json.loads(read(ctx / "context.json"))["kernels"].values()
+    box = next(filter(None, (pid_namespace(k["pid"]) for k in kernels if k["pid"])), None)
+    assert box, f"no kernel of {ctx} is alive"
+    found = {}
+    for proc in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, TypeError):
+            if pid_namespace(proc.name) == box:
+                numbers = re.search(r"^NSpid:(.*)$", (proc / "status").read_text(), re.M)[1].split()
+                found[int(numbers[-1])] = int(proc.name)
+    return found
+
+
+def host_pid(ctx, pid):
+    """The host's number of the process that a cell of CTX knows as PID. (Without a box it is PID itself.)"""
+    there = box_pids(ctx)
+    assert pid in there, f"no process {pid} in the box of {ctx}: {there}"
+    return there[pid]
+
+
 def waiting(p):
     """The threads of P's session that wait in a request to the mount now, and how often each has slept so far."""
     found = {}

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from control.steps import about, events, kernel, record, says
+from control.steps import about, events, kernel, reason, record, says
 from mount import done, fails, ok, read, read_bytes, read_until, fd_of, run, runs, spawn, status, within, write
 
 OPTIONS = "wait=3"
@@ -225,20 +225,28 @@ def venv(m):
 
 
 def test_kernel_by_the_path_of_an_interpreter(ctx, venv):
+    override = ctx / "config" / "kernel" / "py"
+    assert done(run(ctx, "x.py", "x = 1\n")) == "ok"
+    write(override, f"{venv}/bin/python\n")
+    assert read(override) == f"{venv}/bin/python\n"
+    r = run(ctx, "early.py", "1\n")  # the box in use has not got that directory
+    assert done(r) == "killed" and "echo restart > ctl" in reason(r) and str(venv) in reason(r)
+    write(ctx / "ctl", "restart\n")
+    assert done(run(ctx, "new.py", "1\n")) == "ok"
+    os.unlink(override)
     assert done(run(ctx, "x.py", "x = 5\n")) == "ok"
-    write(ctx / "config" / "kernel" / "py", f"{venv}/bin/python\n")
-    assert read(ctx / "config" / "kernel" / "py") == f"{venv}/bin/python\n"
+    write(override, f"{venv}/bin/python\n")
     r = run(ctx, "a.py", "import sys\nprint(sys.prefix)\n'x' in globals()\n")
     assert done(r) == "ok", read(r / "report.md")
     assert read(r / "stdout") == f"{venv}\n" and read(r / "result.txt") == "False\n"
     mine = kernel(ctx, "py")  # named after the extension
-    assert mine["pid"] != kernel(ctx)["pid"] and mine["generation"] == 1
+    assert mine["pid"] != kernel(ctx)["pid"]
     r = run(ctx, "b.py", "1/0\n")  # the bare driver, without IPython, has the same protocol
     assert done(r) == "error" and record(r)["error"]["name"] == "ZeroDivisionError" and record(r)["error"]["line"] == 1
     write(ctx / "ctl", "restart py\n")
     assert read(run(ctx, "c.py", "import sys\nsys.prefix\n") / "result.txt") == f"{venv}\n"
-    assert kernel(ctx, "py")["generation"] == 2
-    os.unlink(ctx / "config" / "kernel" / "py")
+    assert kernel(ctx, "py")["generation"] == mine["generation"] + 1
+    os.unlink(override)
     r = run(ctx, "d.py", "import sys\nprint(sys.prefix)\nx\n")
     assert read(r / "stdout") == "/usr\n" and read(r / "result.txt") == "5\n"  # the other one was there all the time
 

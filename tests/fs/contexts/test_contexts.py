@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from control.steps import about, ending, events, kernel, says, until_status
-from mount import done, fails, fd_of, ok, parked, read, run, runs, spawn, within, write
+from mount import done, fails, fd_of, host_pid, ok, parked, read, run, runs, spawn, within, write
 
 LISTED = {
     "cells", "results", "history", "stdout", "stderr", "events.jsonl", "config", "workspace", "ctl", "status", "log",
@@ -90,7 +90,7 @@ def lively(ctx):
             "print(p.pid, 'go', flush=True)\ntime.sleep(1000)\n")
     says(r, "go")
     with fd_of(r / "stdout.follow") as fd:
-        child = int(os.read(fd, 100).split()[0])
+        child = host_pid(ctx, int(os.read(fd, 100).split()[0]))
     run(ctx, "queued.sh", "true\n")
     return [kernel(ctx)["pid"], kernel(ctx, "bash")["pid"], child]
 

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from control.steps import ending, events, kernel, peek, reason, record, says, until_status
-from mount import done, fails, ok, parked, read, run, runs, spawn, status, within, write
+from mount import done, fails, host_pid, ok, parked, read, run, runs, spawn, status, within, write
 
 VERBS = ["interrupt", "run", "cancel", "restart", "stop", "clear", "remove"]
 LONG = "echo go; sleep 1000\n"
@@ -335,7 +335,7 @@ def test_stop_ends_kernels_and_files_stay(ctx):
     write(ctx / "workspace" / "f", "kept")
     r = run(ctx, "long.sh", "sleep 1000 & echo $! go; wait\n")
     says(r, "go")
-    child = int(peek(ctx / "stdout").split()[0])
+    child = host_pid(ctx, int(peek(ctx / "stdout").split()[0]))
     q = [run(ctx, c, "1\n") for c in ("a.py", "b.sh")]
     with ending(kernel(ctx)["pid"], kernel(ctx, "bash")["pid"], child, seconds=3):
         ctl(ctx, "stop")

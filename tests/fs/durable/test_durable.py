@@ -12,7 +12,7 @@ import pytest
 
 from control.steps import about, ending, events, kernel, peek, reason, record, says
 from mount import (
-    BUILD, ENDED, Mount, done, fails, ok, read, read_bytes, run, runs, sh, spawn, status, until, write,
+    BUILD, ENDED, Mount, done, fails, host_pid, ok, read, read_bytes, run, runs, sh, spawn, status, until, write,
 )
 
 LIVING = {"status", "context.json", "events.jsonl", "log"}  # of a context: they change when its kernels end
@@ -133,7 +133,7 @@ def test_kill_9_while_running_is_lost_and_queued_is_cancelled(fresh):
     says(r, "go")
     fresh.run("b.sh", "touch ran\n")
     fresh.run("c.sh", "touch ran\n")
-    child = int(peek(fresh.main / "stdout").split()[0])
+    child = host_pid(fresh.main, int(peek(fresh.main / "stdout").split()[0]))
     with ending(kernel(fresh.main)["pid"], child, seconds=1):
         fresh.kill()
     fresh.start()

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from control.steps import kernel, record, says
-from mount import done, read, read_bytes, run, within, write
+from control.steps import ending, kernel, record, says
+from mount import done, host_pid, read, read_bytes, run, within, write
 
 
 def out(ctx, code, cell="a.sh"):
@@ -112,9 +112,10 @@ def test_jobs_go_on_and_are_interrupted_with_their_cell_only(ctx):
     r = run(ctx, "a.sh", "sleep 1000 & echo $!\n")
     assert done(r) == "ok"
     pid = int(read(r / "stdout"))
+    job = host_pid(ctx, pid)
     r = run(ctx, "b.sh", "echo go; sleep 1000\n")
     says(r, "go")
     write(ctx / "ctl", "interrupt\n")
     assert done(r) == "interrupted"
-    os.kill(pid, 0)  # the job of an earlier cell is there
-    assert done(run(ctx, "c.sh", f"kill {pid}\n")) == "ok"
+    with ending(job):  # of an earlier cell, so it is there
+        assert done(run(ctx, "c.sh", f"kill {pid}\n")) == "ok"

@@ -14,7 +14,8 @@ import pytest
 
 from control.steps import about, ending, kernel, peek, says
 from mount import (
-    BUILD, PATIENCE, done, end, fails, is_dead, lazy_unmount, ok, parked, read, read_until, run, sh, spawn, status, until, within, write,
+    BUILD, PATIENCE, done, end, fails, host_pid, is_dead, lazy_unmount, ok, parked, read, read_until, run, sh, spawn, status, until,
+    within, write,
 )
 
 CELLFS = str(BUILD / "cellfs")
@@ -326,7 +327,7 @@ GENTLE = {
 def test_it_ends_in_order_with_exit_status_0(fresh, way):
     r = fresh.run("a.sh", "setsid sleep 1000 & echo $! go; wait\n")
     says(r, "go")
-    child = int(peek(fresh.main / "stdout").split()[0])
+    child = host_pid(fresh.main, int(peek(fresh.main / "stdout").split()[0]))
     with within(5), ending(kernel(fresh.main, "bash")["pid"], child):
         GENTLE[way](fresh)
         fresh.wait_end(0)

@@ -329,6 +329,7 @@ def test_moves_removals_and_drafts_outlive_a_restart(fresh):
 def ghost(tmp_path_factory):
     """A mount whose languages are Bash and one that this host does not have."""
     kernels = tmp_path_factory.mktemp("kernels")
+    kernels.chmod(0o755)  # a box has a user of its own
     shutil.copytree(ROOT / "kernels/bash", kernels / "bash")
     (kernels / "ghost").mkdir()
     (kernels / "ghost/manifest.json").write_text(json.dumps({
