@@ -242,7 +242,7 @@ static void fill_item(struct run *r, size_t item, const struct json *ev, int spo
 			       err == -EFBIG ? "larger than 64 MiB" :
 			       err == -E2BIG ? "too many formats" : strerror(-err));
 	}
-	if (json_obj(ev, "meta")) {
+	if (json_obj(ev, "meta") && !json_is_deep(json_obj(ev, "meta"), DEPTH_MAX)) {
 		json_dump(json_obj(ev, "meta"), &meta);
 		str_set(&r->items[item].meta, meta.s);
 	}

@@ -135,6 +135,24 @@ static int add(const char *s, size_t n, void *b)
 	return 0;
 }
 
+bool json_is_deep(const struct json *j, int levels)
+{
+	json_t *v;
+	const char *key;
+	size_t i;
+	bool deep = false;
+
+	if (!json_is_array(J(j)) && !json_is_object(J(j)))
+		return false;
+	if (!levels)
+		return true;
+	json_array_foreach(J(j), i, v)
+		deep |= json_is_deep((const struct json *)v, levels - 1);
+	json_object_foreach(J(j), key, v)
+		deep |= json_is_deep((const struct json *)v, levels - 1);
+	return deep;
+}
+
 void json_dump(const struct json *j, struct buf *out)
 {
 	json_dump_callback(J(j), add, out, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));

@@ -39,6 +39,8 @@ void *json_iter_next(const struct json *obj, void *it);
 const char *json_iter_key(void *it);
 struct json *json_iter_value(void *it);
 
+/* Are there more than LEVELS of arrays and objects in J? */
+bool json_is_deep(const struct json *j, int levels);
 /* Adds J as JSON on one line. */
 void json_dump(const struct json *j, struct buf *out);
 /* Adds the JSON text S again, indented, a key a line. Returns 0 or -EINVAL. */

@@ -1208,6 +1208,19 @@ static int open_pipes(int fds[9][2])
 	return 0;
 }
 
+/* For who opens /dev/stdout: a pipe has an owner too. */
+static int give_pipes(struct context *c, int fds[9][2])
+{
+	uid_t uid;
+	gid_t gid;
+
+	context_box_ids(c, &uid, &gid);
+	for (int i = 1; i < BOX_OWN && uid != geteuid(); i++)
+		if (fchown(fds[i][1], uid, gid) < 0)
+			return -errno;
+	return 0;
+}
+
 static void watch_all(struct kernel *k, int fds[9][2])
 {
 	struct loop *l = k->ctx->world->loop;
@@ -1253,6 +1266,8 @@ static int start_process(struct kernel *k)
 		err = open_spool(k);
 	if (!err)
 		err = open_pipes(fds);
+	if (!err)
+		err = give_pipes(k->ctx, fds);
 	if (!err) {
 		auto_free char *cwd = kernel_path(k->ctx, k->ctx->conf.v[C_CWD].text);
 		buf_reset(&k->cwd);

@@ -468,7 +468,7 @@ static char *dump_arr(const struct json *ev, const char *key)
 {
 	struct buf b = { 0 };
 
-	if (json_arr(ev, key))
+	if (json_arr(ev, key) && !json_is_deep(json_arr(ev, key), DEPTH_MAX))
 		json_dump(json_arr(ev, key), &b);
 	else
 		buf_str(&b, "[]");
