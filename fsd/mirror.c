@@ -304,7 +304,8 @@ static int node_walk(struct mirror *m, const struct node *n)
 	r = root_fd(m, n->root->top.owner);
 	if (r < 0)
 		return r;
-	fd = gate_path(r, path);
+	/* A closed root could not even be asked for ".". */
+	fd = n->parent ? gate_path(r, path) : fcntl(r, F_DUPFD_CLOEXEC, 0);
 	if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP || fd == -EXDEV)
 		return -ESTALE;
 	if (fd < 0)
