@@ -66,5 +66,5 @@ To mount for yourself:
   cat ~/cells/README.md
 and at the end:
   fusermount3 -u ~/cells
-Kernels run as you, with no sandbox in this version: only run code that you trust.
+Each context runs in a box of its own: SECURITY.md says what that promises.
 END
