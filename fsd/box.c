@@ -569,6 +569,8 @@ void box_configured(struct context *c)
 {
 	struct box *b = c->box;
 
+	if (c->conf.v[C_CPUS].v && !c->world->sandbox.cgroups.cpu)
+		context_log(c, "config/cpus: nothing enforces it here (`limits` in the root status says why)");
 	if (!b)
 		return;
 	if (b->grouped) {

@@ -3,6 +3,7 @@
 #include "spawn.h"
 
 #include <fcntl.h>
+#include <linux/landlock.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -10,7 +11,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 enum { TEST_MS = 10000 };
@@ -407,7 +408,7 @@ static const char no_groups[] = "each process has limits of its own, and the dae
 int sandbox_open(struct sandbox *s, enum sandbox_mode mode, const char *program, const char *tag, struct buf *why)
 {
 	static const char *const words[] = {
-		[SANDBOX_FULL] = "full: namespaces, seccomp, Landlock",
+		[SANDBOX_FULL] = "full: namespaces, seccomp",
 		[SANDBOX_WEAK] = "weak: Landlock and seccomp only: no namespaces, no limits of a context, "
 				 "the host's processes and network are seen",
 		[SANDBOX_NONE] = "none: kernels run as the user who mounted, unconfined",
@@ -415,7 +416,11 @@ int sandbox_open(struct sandbox *s, enum sandbox_mode mode, const char *program,
 	auto_buf struct buf groups = { 0 };
 
 	*s = (struct sandbox){ .mode = mode, .program = program, .filters = { -1, -1 } };
-	s->isolation = xstrdup(words[mode]);
+	int landlock = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+	if (mode == SANDBOX_FULL && landlock > 0)
+		s->isolation = xasprintf("%s, Landlock %d", words[mode], landlock);
+	else
+		s->isolation = xstrdup(words[mode]);
 	if (mode == SANDBOX_NONE) {
 		s->limits = xstrdup("none");
 		return 0;

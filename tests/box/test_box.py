@@ -24,7 +24,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 BOX = os.path.join(os.environ.get("CELLFS_BUILD", os.path.join(ROOT, "build")), "box")
 PYTHON = "/usr/bin/python3"
-LIMIT = 20  # seconds until a wait is a failure
+LIMIT = int(os.environ.get("CELLFS_PATIENCE", "20"))  # seconds until a wait is a failure
 PR_SET_CHILD_SUBREAPER = 36
 
 

@@ -25,7 +25,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = ROOT / os.environ.get("CELLFS_BUILD", "build")
 WORK = BUILD / "tests" / f"fs.{os.getpid()}"  # not below /tmp: vim makes no backups there
-PATIENCE = 20  # seconds until a wait of one call is a failure
+PATIENCE = int(os.environ.get("CELLFS_PATIENCE", "20"))  # seconds until a wait of one call is a failure
 ENDED = ("ok", "error", "timeout", "interrupted", "killed", "oom", "cancelled", "aborted", "lost")
 SANITIZER = re.compile(r"ERROR: AddressSanitizer|LeakSanitizer|runtime error|ERROR: \w*Sanitizer")
 
