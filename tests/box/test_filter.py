@@ -122,7 +122,7 @@ def box():
     try:
         subprocess.run([os.environ.get("CC", "gcc"), "-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra",
                         "-O1", "-o", tmp + "/probe", HERE + "/probe.c",
-                        os.path.join(ROOT, "fsd/box/filter.c"), "-lseccomp", "-lpthread"], check=True)
+                        os.path.join(ROOT, "fsd/box/filter.c"), os.path.join(ROOT, "fsd/box/load.c"), "-lseccomp", "-lpthread"], check=True)
         subprocess.run([tmp + "/probe", "write", "allow", "ioctl"], cwd=tmp, check=True)
         yield tmp
     finally:

@@ -36,7 +36,8 @@ static void land_begin(void)
 	static const char manifest[] = "{\"name\":\"fake\",\"extensions\":[\"t\"],\"interpreters\":[\"/bin/sh\"],"
 				       "\"probe\":[\"-c\",\"echo 1\"],\"argv\":[\"{interpreter}\"],"
 				       "\"exit_status\":true}";
-	static struct options opt = { .mountpoint = "/mnt", .box = "/bin/true", .queue = 1000 };
+	static struct options opt = { .mountpoint = "/mnt", .box = "/bin/true", .queue = 1000,
+				      .sandbox = SANDBOX_NONE };
 	auto_buf struct buf why = { 0 };
 
 	snprintf(land_dir, sizeof(land_dir), "%s/cellfs-fuzz-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
@@ -55,7 +56,7 @@ static void land_begin(void)
 		die("%s", why.s);
 	log_close(&land.log); /* grows without end otherwise */
 	auto_close int dir = openat(land.state, "contexts", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	must(context_make_files(dir, LAND_UUID, "fuzz") == 0);
+	must(context_make_files(dir, LAND_UUID, "fuzz", &(struct who){ getuid(), getgid(), 0 }) == 0);
 	atexit(land_end);
 }
 
