@@ -423,12 +423,14 @@ static void given(void *arg, int err)
 
 	free(g);
 	b->giving = false;
-	if (!err && b->state == BOX_STARTING)
+	if (b->state != BOX_STARTING) {
+		try_gone(b);
+		return;
+	}
+	if (!err)
 		err = launch(b);
 	if (err)
 		fail(b, strerror(-err));
-	else
-		try_gone(b);
 }
 
 static void give_then_launch(struct box *b)
