@@ -396,11 +396,14 @@ static int make_filters(struct sandbox *s, struct buf *why)
 	for (int i = 0; i < 2; i++)
 		if (fcntl(s->filters[i], F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
 			err = -errno;
-	if (err || status) {
+	if (err == -EPERM || err == -ENOSYS) { /* not even libc can start a program: it uses clone3 as well */
+		char line[BOX_LINE];
+		snprintf(line, sizeof(line), "failed clone %d %s", -err, strerror(-err));
+		explain(line, why);
+	} else if (err || status) {
 		buf_printf(why, "%s filters: %s", s->program, err ? strerror(-err) : "failed");
-		return -1;
 	}
-	return 0;
+	return err || status ? -1 : 0;
 }
 
 static const char no_groups[] = "each process has limits of its own, and the daemon looks every 250 ms";
