@@ -443,8 +443,7 @@ int sandbox_open(struct sandbox *s, enum sandbox_mode mode, const char *program,
 
 void sandbox_close(struct sandbox *s)
 {
-	if (s->cgroups.kind != CGROUP_NONE)
-		cgroups_close(&s->cgroups);
+	cgroups_close(&s->cgroups);
 	drop_fd(&s->filters[0]);
 	drop_fd(&s->filters[1]);
 	free(s->isolation);
