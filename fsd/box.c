@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -235,11 +236,13 @@ static void on_message(struct box *b, const char *line, int nfds)
 
 	if (sscanf(line, "pid %d", &pid) == 1 && !b->init && pid > 0) {
 		int fd = syscall(SYS_pidfd_open, pid, 0);
-		b->init = pid;
-		if (fd < 0) { /* it is our child, so this is out of descriptors */
-			fail(b, "pidfd_open: too many open files");
+		if (fd < 0) { /* out of descriptors: it is our child, and nothing else is in there yet */
+			kill(pid, SIGKILL);
+			waitpid(pid, NULL, 0);
+			fail(b, strerror(errno));
 			return;
 		}
+		b->init = pid;
 		fcntl(fd, F_SETFD, FD_CLOEXEC);
 		watch_add(b->world->loop, &b->w_init, fd, EPOLLIN, on_init, b);
 	} else if (!strcmp(line, "up") && nfds == BOX_UP_FDS && b->state == BOX_STARTING) {

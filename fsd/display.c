@@ -303,6 +303,22 @@ void run_new_item(struct run *r, bool result, const char *display_id)
 					       .display_id = display_id ? xstrdup(display_id) : NULL };
 }
 
+/* An update is copied to each display of its id, so only so many have the same one: the newest. */
+static void share_id(struct run *r, const char *id)
+{
+	struct item *oldest = NULL;
+	int n = 0;
+
+	for (size_t i = 0; id && i < r->nitems; i++) {
+		if (!r->items[i].display_id || strcmp(r->items[i].display_id, id))
+			continue;
+		oldest = oldest ? oldest : &r->items[i];
+		n++;
+	}
+	if (n >= SAME_ID_MAX)
+		str_set(&oldest->display_id, NULL);
+}
+
 int run_display(struct run *r, const struct json *ev, int spool, char why[160])
 {
 	const char *kind = json_str(ev, "kind"), *id = json_str(ev, "display_id");
@@ -337,6 +353,7 @@ int run_display(struct run *r, const struct json *ev, int spool, char why[160])
 		return 0;
 	}
 	if (!found) {
+		share_id(r, id);
 		run_new_item(r, result, id);
 		fill_item(r, r->nitems - 1, ev, spool);
 		tell_item(r, r->nitems - 1, false);

@@ -184,6 +184,10 @@ static bool next_process(pid_t *pid, int *fd, pid_t joined)
 	*pid = more ? joined : 0;
 	if (more)
 		*fd = syscall(SYS_pidfd_open, *pid, 0);
+	if (more && *fd < 0) { /* out of descriptors: without one nobody would reap it, and its box not end */
+		kill(*pid, SIGKILL);
+		waitpid(*pid, NULL, 0);
+	}
 	if (*fd >= 0)
 		fcntl(*fd, F_SETFD, FD_CLOEXEC);
 	return *fd >= 0;
@@ -1017,18 +1021,24 @@ void kernels_swept(struct context *c)
 		kernel_gone(k);
 }
 
+static void kill_as(struct kernel *k, const char *why, enum run_status how)
+{
+	k->oomed = how == ST_OOM;
+	if (k->run) {
+		k->run->state_preserved = false;
+		end_run(k, how, why);
+	}
+	kernel_kill(k, why);
+}
+
 /* The one that runs a cell; false if there is none. */
 static bool kill_busy(struct context *c, const char *why, enum run_status how)
 {
 	struct kernel *busy = c->active ? c->active->kernel : NULL;
 
-	if (!busy)
-		return false;
-	busy->oomed = how == ST_OOM;
-	busy->run->state_preserved = false;
-	end_run(busy, how, why);
-	kernel_kill(busy, why);
-	return true;
+	if (busy)
+		kill_as(busy, why, how);
+	return busy;
 }
 
 /* Memory that is no process's goes with the box only. */
@@ -1051,8 +1061,15 @@ static void on_timer(void *arg)
 {
 	struct kernel *k = arg;
 
-	kernel_kill(k, k->state == K_STARTING ? "the driver did not answer within 30 s of its start" :
-						"it closed its control pipe");
+	if (k->state == K_STARTING) {
+		kernel_kill(k, "the driver did not answer within 30 s of its start");
+	} else if (box_oom_kills(k->ctx) > k->ooms) {
+		/* Its files are closed, but its memory is still being freed, which can take seconds. */
+		auto_free char *why = memory_limit(k->ctx);
+		kill_as(k, why, ST_OOM);
+	} else {
+		kernel_kill(k, "it closed its control pipe");
+	}
 }
 
 static void add_env(char ***env, size_t *n, char *entry)

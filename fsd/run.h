@@ -19,7 +19,7 @@ enum run_status {
 extern const char *const run_status_names[]; /* by enum run_status */
 
 /* DEPTH_MAX: of JSON that goes into records as it came, so that every reader can read these. */
-enum { DEPTH_MAX = 32, DISPLAYS_MAX = 999, TAIL_KEPT = 64 << 10, INLINE_MAX = 64 << 10, MIME_MAX = 32 };
+enum { DEPTH_MAX = 32, SAME_ID_MAX = 16, DISPLAYS_MAX = 999, TAIL_KEPT = 64 << 10, INLINE_MAX = 64 << 10, MIME_MAX = 32 };
 
 /* A file of the run: one format of one display or of the result. */
 struct run_file {

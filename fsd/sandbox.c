@@ -154,16 +154,18 @@ ssize_t sandbox_recv(int socket, char line[BOX_LINE], int *fds, int *nfds)
 			    .msg_controllen = fds ? sizeof(c.space) : 0 };
 	ssize_t n = recvmsg(socket, &m, MSG_CMSG_CLOEXEC);
 
-	if (n < 0)
-		return errno == ECONNRESET ? 0 : -errno;
 	if (nfds)
 		*nfds = 0;
+	if (n < 0)
+		return errno == ECONNRESET ? 0 : -errno;
 	for (struct cmsghdr *h = fds ? CMSG_FIRSTHDR(&m) : NULL; h; h = CMSG_NXTHDR(&m, h)) {
 		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
 			continue;
 		*nfds = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 		memcpy(fds, CMSG_DATA(h), *nfds * sizeof(int));
 	}
+	while (n == 0 && nfds && *nfds) /* with nothing said it means nothing */
+		close(fds[--*nfds]);
 	line[n] = 0;
 	line[strcspn(line, "\n")] = 0;
 	return n;
