@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct context *c;
 
 	land_clear();
-	land.opt.box = "/nowhere/box";
+	land.sandbox.program = "/nowhere/box";
 	land_put("cells/a.t", "#| eval: false\n", 15);
 	land_put("cells/b.t", "x\n", 2);
 	land_put("cells/c d.t", "y\n", 2);

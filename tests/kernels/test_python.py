@@ -222,12 +222,15 @@ def test_exception_group(run):
 
 
 def test_error_is_cheap(driver):
-    times = []
+    """Beside a cell that has none: a traceback once took 100 times as long."""
+    times = {"1": [], "def f():\n  return 1/0\nf()": []}
     for _ in range(60):
-        begin = time.perf_counter()
-        driver.run("def f():\n  return 1/0\nf()")
-        times.append(time.perf_counter() - begin)
-    assert statistics.median(times) < 0.005  # 0.6 ms and the client's part, on a busy machine
+        for code, taken in times.items():
+            begin = time.perf_counter()
+            driver.run(code)
+            taken.append(time.perf_counter() - begin)
+    plain, error = map(statistics.median, times.values())
+    assert error < 25 * plain
 
 
 # Source text.
