@@ -162,7 +162,7 @@ check:
 	CELLFS_BUILD=$(BUILD) tests/run unit box kernels
 
 asan:
-	+ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	+ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 CELLFS_SLOW=4 CELLFS_PATIENCE=80 \
 		$(MAKE) --no-print-directory ASAN=1 BUILD=build/asan CFLAGS='-O1 -g' test
 
 lint:
