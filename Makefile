@@ -88,7 +88,7 @@ help:
 	'make format                 clang-format over fsd/' \
 	'make fuzz                   each fuzzer for FUZZ_SECONDS (60)' \
 	'make bench                  side by side with peers, as ratios' \
-	'make deps SETS="run test"   only install what is missing (build run check test lint fuzz bench)' \
+	'make deps SETS="run test"   only install what is missing (build run check test vm lint fuzz bench)' \
 	'make vm-test                the hostile suite on another kernel, in a virtual machine' \
 	'make install, uninstall     DESTDIR, PREFIX (/usr/local)' \
 	'make install-apparmor       the profile that Ubuntu needs' \
@@ -189,7 +189,7 @@ fuzz:
 # Debian's own kernel, cgroup v2, root and an ordinary user; minutes with KVM, much longer without.
 vm-test:
 	.ci/deps vm
-	+$(MAKE) --no-print-directory all unit
+	+$(MAKE) --no-print-directory all
 	CELLFS_BUILD=$(BUILD) tests/vm/run
 
 bench:
