@@ -4,10 +4,10 @@
 #include "kernel.h"
 #include "meter.h"
 #include "rights.h"
+#include "spawn.h"
 
 #include <fcntl.h>
 #include <linux/openat2.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -234,16 +234,13 @@ static void on_message(struct box *b, const char *line, int nfds)
 {
 	int pid;
 
-	if (sscanf(line, "pid %d", &pid) == 1 && !b->init && pid > 0) {
-		int fd = syscall(SYS_pidfd_open, pid, 0);
-		if (fd < 0) { /* out of descriptors: it is our child, and nothing else is in there yet */
-			kill(pid, SIGKILL);
-			waitpid(pid, NULL, 0);
-			fail(b, strerror(errno));
+	if (sscanf(line, "pid %d", &pid) == 1 && !b->init && pid > 1) {
+		int fd = spawn_adopt(pid);
+		if (fd < 0) {
+			fail(b, strerror(-fd));
 			return;
 		}
 		b->init = pid;
-		fcntl(fd, F_SETFD, FD_CLOEXEC);
 		watch_add(b->world->loop, &b->w_init, fd, EPOLLIN, on_init, b);
 	} else if (!strcmp(line, "up") && nfds == BOX_UP_FDS && b->state == BOX_STARTING) {
 		start_meter(b);

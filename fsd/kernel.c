@@ -3,6 +3,7 @@
 #include "box.h"
 #include "gate.h"
 #include "json.h"
+#include "spawn.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -182,14 +183,7 @@ static bool next_process(pid_t *pid, int *fd, pid_t joined)
 	drop_fd(fd);
 	bool more = joined && joined != *pid;
 	*pid = more ? joined : 0;
-	if (more)
-		*fd = syscall(SYS_pidfd_open, *pid, 0);
-	if (more && *fd < 0) { /* out of descriptors: without one nobody would reap it, and its box not end */
-		kill(*pid, SIGKILL);
-		waitpid(*pid, NULL, 0);
-	}
-	if (*fd >= 0)
-		fcntl(*fd, F_SETFD, FD_CLOEXEC);
+	*fd = more ? spawn_adopt(*pid) : -1;
 	return *fd >= 0;
 }
 
@@ -210,7 +204,7 @@ static void on_orphan_gone(void *arg, uint32_t mask)
 
 	(void)mask;
 	while (!o->joined && o->report >= 0 && sandbox_recv(o->report, line, NULL, NULL) > 0)
-		if (sscanf(line, "joined %d", &pid) == 1)
+		if (sscanf(line, "joined %d", &pid) == 1 && pid > 1)
 			o->joined = pid;
 	watch_del(l, &o->watch);
 	if (next_process(&o->pid, &fd, o->joined)) {
@@ -824,7 +818,7 @@ static void take_line(struct kernel *k, const char *line, int pidfd)
 {
 	int v;
 
-	if (sscanf(line, "joined %d", &v) == 1) {
+	if (sscanf(line, "joined %d", &v) == 1 && v > 1) {
 		k->joined = v;
 	} else if (sscanf(line, "started %d", &v) == 1 && k->driver < 0 && pidfd >= 0) {
 		k->driver = pidfd;

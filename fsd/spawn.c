@@ -59,6 +59,24 @@ int spawn(const char *path, char *const argv[], char *const envp[], const int *f
 	return 0;
 }
 
+int spawn_adopt(pid_t pid)
+{
+	if (pid <= 1)
+		return -EINVAL;
+	int fd = syscall(SYS_pidfd_open, pid, 0);
+	if (fd >= 0) {
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+		return fd;
+	}
+	int err = -errno;
+	/* Any other error: it is no process that we may signal. */
+	if ((err == -EMFILE || err == -ENFILE || err == -ENOMEM) && waitpid(pid, NULL, WNOHANG) == 0) {
+		kill(pid, SIGKILL); /* alive a moment ago, and ours to reap: still the same */
+		waitpid(pid, NULL, 0);
+	}
+	return err;
+}
+
 int spawn_ask(char *const argv[], int ms, struct buf *out, int *status)
 {
 	int p[2];

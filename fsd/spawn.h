@@ -12,6 +12,10 @@ enum { SPAWN_FDS = 24 };
 int spawn(const char *path, char *const argv[], char *const envp[], const int *fds, int nfds,
 	  pid_t *pid, int *pidfd);
 
+/* A pidfd of our child PID, whose number another child told; or -errno. Without descriptors left the child is ended
+ * and reaped: nobody would hear of its end later. */
+int spawn_adopt(pid_t pid);
+
 /* Runs ARGV[0] (looked up in PATH if it has no slash) and gives back the start of what it prints on
  * stdout and its exit status, -1 when it was killed or took longer than MS. Blocks: only before the loop
  * runs. Returns 0 or -errno. */
