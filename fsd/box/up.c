@@ -368,6 +368,9 @@ static int make_root(const struct plan *p)
 		return failed("tmpfs");
 	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
 		mkdir(dirs[i], 0755);
+	/* Before the binds: an interpreter may lie below the host's /tmp. */
+	if (mount_tmpfs("tmp", "1777", p->tmp))
+		return failed("tmpfs");
 	for (int i = 0; i < p->nbinds; i++) {
 		if (place(&p->binds[i])) {
 			box_say(SOCKET, NULL, 0, "failed bind %d /%.200s: %s", errno, p->binds[i].to,
@@ -381,7 +384,7 @@ static int make_root(const struct plan *p)
 		return failed("proc");
 	if (mount("devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620,max=64"))
 		return failed("devpts");
-	if (mount_tmpfs("dev/shm", "1777", p->shm) || mount_tmpfs("tmp", "1777", p->tmp))
+	if (mount_tmpfs("dev/shm", "1777", p->shm))
 		return failed("tmpfs");
 	if (symlink("../tmp", "var/tmp") && errno == EEXIST && (rmdir("var/tmp") || symlink("../tmp", "var/tmp")))
 		return failed("root");
