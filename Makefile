@@ -149,11 +149,13 @@ deps:
 run:
 	.ci/deps run
 	+$(MAKE) --no-print-directory all
+	.ci/apparmor $(BUILD)
 	examples/demo.sh $(BUILD)
 
 test:
 	.ci/deps test
 	+$(MAKE) --no-print-directory all unit
+	.ci/apparmor $(BUILD)
 	CELLFS_BUILD=$(BUILD) tests/run
 
 check:

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 
 enum { TEST_MS = 10000 };
+_Static_assert((int)BOX_FDS <= SPAWN_FDS, "spawn() can give all that box takes");
 
 static const char *const mode_names[] = { "full", "weak", "none" };
 

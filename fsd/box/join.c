@@ -168,6 +168,7 @@ int box_enter(struct box *b, char why[BOX_LINE])
 		snprintf(why, BOX_LINE, "set limits: %s", strerror(-err));
 		return err;
 	}
+	prctl(PR_SET_DUMPABLE, 0); /* its child is seen in the box before it has given up everything */
 	pid_t pid = pipe2(go, O_CLOEXEC) ? -1 : syscall(SYS_clone3, &args, sizeof(args));
 	if (pid < 0) {
 		snprintf(why, BOX_LINE, "start a process in the box: %s", strerror(errno));
