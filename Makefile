@@ -117,7 +117,7 @@ $(O)/box/%.o: fsd/box/%.c $(O)/flags
 	$(cc) $(box_cflags) -fPIC -fvisibility=hidden -ffunction-sections -MMD -MP -c -o $@ $<
 
 $(BUILD)/box: $(BOX:fsd/box/%.c=$(O)/box/%.o)
-	$(cc) -static $(LDFLAGS) -o $@ $^ -lseccomp
+	$(cc) -static $(LDFLAGS) -o $@ $(filter %.o,$^) -lseccomp
 
 # For fork servers: entering a box without exec. What makes filters and boxes is left out.
 $(BUILD)/libbox.so: $(patsubst %,$(O)/box/%.o,join end lock load)
