@@ -467,7 +467,6 @@ static int start(struct context *c, struct buf *why)
 		give_then_launch(b);
 	} else if ((err = launch(b))) {
 		buf_printf(why, "box: %s", strerror(-err));
-		meter_del(w->meter, &c->metered);
 		b->ctx = NULL;
 		c->box = NULL;
 		b->state = BOX_DYING;

@@ -659,10 +659,10 @@ static void apply_value(struct context *c, enum body_dir dir, const char *name, 
 {
 	auto_buf struct buf b = { 0 };
 
-	if (dir == B_CONFIG)
+	if (dir == B_CONFIG) {
 		setting_set(&c->conf, setting_find(name), text, n, &c->world->opt.defaults);
-	if (dir == B_CONFIG)
 		box_configured(c);
+	}
 	if (dir == B_KERNEL)
 		set_override(c, name, text, n);
 	event_begin(c, &b, "config", NULL);

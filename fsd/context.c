@@ -11,8 +11,6 @@ enum { RECENT_MAX = 64 };
 static const char *const dirs[] = { "cells", "config", "config/env", "config/kernel", "drafts",
 				    "workspace", "home", "spool", "spool/code", "spool/out" };
 
-static int save_facts(struct context *c);
-
 char *context_path(const struct context *c, const char *sub)
 {
 	return xasprintf("%s/%s", c->uuid, sub);
@@ -28,6 +26,25 @@ char *context_inside(const struct context *c, const char *sub)
 	if (c->world->sandbox.mode != SANDBOX_FULL)
 		return context_abspath(c, sub);
 	return strcmp(sub, "home") ? xasprintf("/%s", sub) : xstrdup("/home/user");
+}
+
+static void print_facts(const char *name, const struct who *owner, int64_t created, int64_t changed, int64_t listed,
+			uid_t box_uid, struct buf *b)
+{
+	buf_printf(b, "{\"version\":%d,\"created\":%lld,\"changed\":%lld,\"listed\":%lld,", STATE_VERSION,
+		   (long long)created, (long long)changed, (long long)listed);
+	buf_printf(b, "\"owner\":%u,\"group\":%u,\"box_uid\":%u,\"name\":", owner->uid, owner->gid, box_uid);
+	buf_json_str(b, name);
+	buf_str(b, "}\n");
+}
+
+static int save_facts(struct context *c)
+{
+	auto_free char *path = context_path(c, "context");
+	auto_buf struct buf b = { 0 };
+
+	print_facts(c->name, &(struct who){ c->owner, c->group, 0 }, c->created, c->changed, c->listed, c->box_uid, &b);
+	return write_file(c->world->contexts_dir, path, b.s, b.n, 0600);
 }
 
 void context_box_ids(struct context *c, uid_t *uid, gid_t *gid)
@@ -109,16 +126,6 @@ int context_new(struct world *w, const char *name, const char *uuid, struct cont
 	return 0;
 }
 
-static void print_facts(const char *name, const struct who *owner, int64_t created, int64_t changed, int64_t listed,
-			uid_t box_uid, struct buf *b)
-{
-	buf_printf(b, "{\"version\":%d,\"created\":%lld,\"changed\":%lld,\"listed\":%lld,", STATE_VERSION,
-		   (long long)created, (long long)changed, (long long)listed);
-	buf_printf(b, "\"owner\":%u,\"group\":%u,\"box_uid\":%u,\"name\":", owner->uid, owner->gid, box_uid);
-	buf_json_str(b, name);
-	buf_str(b, "}\n");
-}
-
 int context_make_files(int tmp, const char *uuid, const char *name, const struct who *owner)
 {
 	auto_buf struct buf b = { 0 };
@@ -133,15 +140,6 @@ int context_make_files(int tmp, const char *uuid, const char *name, const struct
 	auto_free char *facts = xasprintf("%s/context", uuid);
 	print_facts(name, owner, wall_us(), 0, 0, 0, &b);
 	return write_file(tmp, facts, b.s, b.n, 0600);
-}
-
-static int save_facts(struct context *c)
-{
-	auto_free char *path = context_path(c, "context");
-	auto_buf struct buf b = { 0 };
-
-	print_facts(c->name, &(struct who){ c->owner, c->group, 0 }, c->created, c->changed, c->listed, c->box_uid, &b);
-	return write_file(c->world->contexts_dir, path, b.s, b.n, 0600);
 }
 
 static int load_facts(struct context *c)

@@ -1161,13 +1161,6 @@ static void make_args(struct kernel *k, struct strings *args)
 	}
 }
 
-static void free_strings(char **v)
-{
-	for (char **p = v; p && *p; p++)
-		free(*p);
-	free(v);
-}
-
 /* An empty directory KEY of SUB, a directory that the kernels of the context may write. It is made elsewhere, so that
  * nobody can put something in its place meanwhile. Returns it open, or -errno. */
 static int fresh_dir(struct context *c, const char *sub, const char *key, bool give)

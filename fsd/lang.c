@@ -23,13 +23,6 @@ static char **strings(const struct json *arr)
 	return v;
 }
 
-static void strings_free(char **v)
-{
-	for (char **p = v; p && *p; p++)
-		free(*p);
-	free(v);
-}
-
 static void lang_clear(struct lang *l)
 {
 	free(l->name);
@@ -39,9 +32,9 @@ static void lang_clear(struct lang *l)
 	free(l->install);
 	free(l->interpreter);
 	free(l->version);
-	strings_free(l->exts);
-	strings_free(l->argv);
-	strings_free(l->env);
+	free_strings(l->exts);
+	free_strings(l->argv);
+	free_strings(l->env);
 }
 
 void langs_free(struct langs *ls)
@@ -84,7 +77,7 @@ static int probe(const char *program, const struct json *args, char **version)
 	memcpy(argv + 1, tail, n * sizeof(*argv));
 	int err = spawn_ask(argv, PROBE_MS, &out, &status);
 	free(argv);
-	strings_free(tail);
+	free_strings(tail);
 	if (err || (status != 0 && status != 1) || !out.n)
 		return -1;
 	*version = xstrndup(out.s, strcspn(out.s, "\n"));

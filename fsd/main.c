@@ -461,16 +461,16 @@ static void watch_signals(struct daemon *d)
 /* The ranges of the limits. STATE_DIR is not known yet, and a disk may grow. */
 static void find_host(void)
 {
-	auto_buf struct buf b = { 0 };
-	int64_t processes = 1 << 15;
+	static const char *const knobs[] = { "/proc/sys/kernel/threads-max", "/proc/sys/kernel/pid_max" };
+	int64_t processes = 0;
 
-	if (!read_file(AT_FDCWD, "/proc/sys/kernel/threads-max", 64, &b) && b.n)
-		processes = strtoll(b.s, NULL, 10);
-	buf_reset(&b);
-	if (!read_file(AT_FDCWD, "/proc/sys/kernel/pid_max", 64, &b) && b.n)
-		processes = MIN(processes, strtoll(b.s, NULL, 10));
+	for (size_t i = 0; i < ARRAY_SIZE(knobs); i++) {
+		auto_buf struct buf b = { 0 };
+		if (!read_file(AT_FDCWD, knobs[i], 64, &b) && b.n)
+			processes = processes ? MIN(processes, strtoll(b.s, NULL, 10)) : strtoll(b.s, NULL, 10);
+	}
 	config_host((int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE), 1LL << 50, sysconf(_SC_NPROCESSORS_ONLN),
-		    processes);
+		    processes ? processes : 1 << 15);
 }
 
 /* As many files as we may: kernels and mirrored files take them. */

@@ -27,42 +27,6 @@ int sandbox_mode_named(const char *name)
 	return -1;
 }
 
-/* ---- lists ---- */
-
-void strings_add(struct strings *l, char *s)
-{
-	l->v = xrealloc(l->v, (l->n + 2) * sizeof(*l->v));
-	l->v[l->n++] = s;
-	l->v[l->n] = NULL;
-}
-
-void strings_addf(struct strings *l, const char *fmt, ...)
-{
-	struct buf b = { 0 };
-	va_list ap;
-
-	va_start(ap, fmt);
-	buf_vprintf(&b, fmt, ap);
-	va_end(ap);
-	strings_add(l, b.s);
-}
-
-void strings_clear(struct strings *l)
-{
-	while (l->n)
-		free(l->v[--l->n]);
-	free(l->v);
-	*l = (struct strings){ 0 };
-}
-
-bool strings_have(const struct strings *l, const char *s)
-{
-	for (size_t i = 0; i < l->n; i++)
-		if (!strcmp(l->v[i], s))
-			return true;
-	return false;
-}
-
 /* ---- talking to box ---- */
 
 static void put_filters(const struct sandbox *s, const struct cgroup *group, int fds[BOX_FDS])
@@ -219,6 +183,13 @@ static bool always(void)
 	return true;
 }
 
+static const char apparmor_cause[] = "AppArmor keeps ordinary programs from using user namespaces "
+				     "(kernel.apparmor_restrict_unprivileged_userns=1)";
+static const char apparmor_mend[] = "install the profile: make install-apparmor (or: cp examples/apparmor/cellfs-box "
+				    "/etc/apparmor.d/ && apparmor_parser -r /etc/apparmor.d/cellfs-box)";
+static const char seccomp_mend[] = "start the container with --security-opt seccomp=unconfined, or with a profile that "
+				   "allows clone3, mount and setns";
+
 /* What stops a box from being made on the hosts that are known to stop it. The first that fits is told. */
 static const struct refusal {
 	const char *step; /* of box up; "" any */
@@ -232,18 +203,12 @@ static const struct refusal {
 	  "sysctl -w user.max_user_namespaces=10000" },
 	{ "clone", 0, userns_none, "no user namespaces may be made (user.max_user_namespaces=0)",
 	  "sysctl -w user.max_user_namespaces=10000" },
-	{ "", EPERM, apparmor, "AppArmor keeps ordinary programs from using user namespaces "
-	  "(kernel.apparmor_restrict_unprivileged_userns=1)",
-	  "install the profile: make install-apparmor (or: cp examples/apparmor/cellfs-box /etc/apparmor.d/ && apparmor_parser -r "
-	  "/etc/apparmor.d/cellfs-box)" },
-	{ "", EACCES, apparmor, "AppArmor keeps ordinary programs from using user namespaces "
-	  "(kernel.apparmor_restrict_unprivileged_userns=1)",
-	  "install the profile: make install-apparmor (or: cp examples/apparmor/cellfs-box /etc/apparmor.d/ && apparmor_parser -r "
-	  "/etc/apparmor.d/cellfs-box)" },
+	{ "", EPERM, apparmor, apparmor_cause, apparmor_mend },
+	{ "", EACCES, apparmor, apparmor_cause, apparmor_mend },
 	{ "clone", ENOSYS, always, "the system call clone3 is blocked, as by a container's seccomp profile",
-	  "start the container with --security-opt seccomp=unconfined, or with a profile that allows clone3, mount and setns" },
+	  seccomp_mend },
 	{ "clone", EPERM, always, "namespaces are blocked, as by a container's seccomp profile",
-	  "start the container with --security-opt seccomp=unconfined, or with a profile that allows clone3, mount and setns" },
+	  seccomp_mend },
 	{ "proc", 0, always, "a /proc of its own cannot be mounted, as in a container whose /proc is masked",
 	  "start the container with --security-opt systempaths=unconfined" },
 	{ "seccomp", 0, always, "this kernel has no seccomp filters (CONFIG_SECCOMP_FILTER)", "use a kernel that has them" },
@@ -270,7 +235,7 @@ static void explain(const char *message, struct buf *why)
 	}
 }
 
-/* Waits for a message that begins with one of the two. The line is in LINE. */
+/* Waits for a message that begins with GOOD or `failed`, which is in LINE then; takes the number behind PID_WORD. */
 static bool wait_for(int socket, const char *good, char line[BOX_LINE], int *fds, int *nfds, pid_t *pid, const char *pid_word)
 {
 	int64_t end = mono_us() + TEST_MS * 1000LL;
@@ -335,8 +300,6 @@ static bool check_inside(struct sandbox *s, const int *ns, char line[BOX_LINE])
 		ok = wait_for(report[0], "exited 0", line, NULL, NULL, &joined, "joined ");
 	close(life[1]);
 	reap(launcher, pidfd);
-	while (ok && !joined) /* two processes write, the launcher may be the later */
-		ok = wait_for(report[0], "joined ", line, NULL, NULL, &joined, "joined ");
 	close(report[0]);
 	reap(joined, -1);
 	strings_clear(&args);

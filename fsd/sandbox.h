@@ -28,16 +28,6 @@ int sandbox_mode_named(const char *name); /* or -1 */
 int sandbox_open(struct sandbox *s, enum sandbox_mode mode, const char *program, const char *tag, struct buf *why);
 void sandbox_close(struct sandbox *s);
 
-/* A growing list of strings, NULL ends it. */
-struct strings {
-	char **v;
-	size_t n;
-};
-void strings_add(struct strings *l, char *s); /* takes S over */
-void strings_addf(struct strings *l, const char *fmt, ...) printflike(2, 3);
-void strings_clear(struct strings *l);
-bool strings_have(const struct strings *l, const char *s);
-
 /* Starts `box up` with the options in OPTS, its processes in GROUP (may be NULL). SOCKET (non-blocking) tells the rest,
  * see fsd/box/up.c. Returns 0 or -errno. */
 int sandbox_up(struct sandbox *s, const struct strings *opts, const struct cgroup *group, int *socket, pid_t *launcher,

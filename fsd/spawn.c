@@ -9,6 +9,24 @@
 
 extern char **environ;
 
+int spawn_adopt(pid_t pid)
+{
+	if (pid <= 1)
+		return -EINVAL;
+	int fd = syscall(SYS_pidfd_open, pid, 0);
+	if (fd >= 0) {
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+		return fd;
+	}
+	int err = -errno;
+	/* Any other error: it is no process that we may signal. */
+	if ((err == -EMFILE || err == -ENFILE || err == -ENOMEM) && waitpid(pid, NULL, WNOHANG) == 0) {
+		kill(pid, SIGKILL); /* alive a moment ago, and ours to reap: still the same */
+		waitpid(pid, NULL, 0);
+	}
+	return err;
+}
+
 int spawn(const char *path, char *const argv[], char *const envp[], const int *fds, int nfds,
 	  pid_t *pid, int *pidfd)
 {
@@ -46,35 +64,12 @@ int spawn(const char *path, char *const argv[], char *const envp[], const int *f
 			close(from[i]);
 	if (err)
 		return -err;
-	int fd = syscall(SYS_pidfd_open, p, 0);
-	if (fd < 0) {
-		err = errno;
-		kill(p, SIGKILL);
-		waitpid(p, NULL, 0);
-		return -err;
-	}
-	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	int fd = spawn_adopt(p);
+	if (fd < 0)
+		return fd;
 	*pid = p;
 	*pidfd = fd;
 	return 0;
-}
-
-int spawn_adopt(pid_t pid)
-{
-	if (pid <= 1)
-		return -EINVAL;
-	int fd = syscall(SYS_pidfd_open, pid, 0);
-	if (fd >= 0) {
-		fcntl(fd, F_SETFD, FD_CLOEXEC);
-		return fd;
-	}
-	int err = -errno;
-	/* Any other error: it is no process that we may signal. */
-	if ((err == -EMFILE || err == -ENFILE || err == -ENOMEM) && waitpid(pid, NULL, WNOHANG) == 0) {
-		kill(pid, SIGKILL); /* alive a moment ago, and ours to reap: still the same */
-		waitpid(pid, NULL, 0);
-	}
-	return err;
 }
 
 int spawn_ask(char *const argv[], int ms, struct buf *out, int *status)

@@ -439,3 +439,42 @@ void buf_printable(struct buf *b, const char *s)
 	for (; *s; s++)
 		buf_char(b, (unsigned char)*s < 0x20 || *s == 0x7f ? '?' : *s);
 }
+
+void free_strings(char **v)
+{
+	for (char **p = v; p && *p; p++)
+		free(*p);
+	free(v);
+}
+
+void strings_add(struct strings *l, char *s)
+{
+	l->v = xrealloc(l->v, (l->n + 2) * sizeof(*l->v));
+	l->v[l->n++] = s;
+	l->v[l->n] = NULL;
+}
+
+void strings_addf(struct strings *l, const char *fmt, ...)
+{
+	struct buf b = { 0 };
+	va_list ap;
+
+	va_start(ap, fmt);
+	buf_vprintf(&b, fmt, ap);
+	va_end(ap);
+	strings_add(l, b.s);
+}
+
+void strings_clear(struct strings *l)
+{
+	free_strings(l->v);
+	*l = (struct strings){ 0 };
+}
+
+bool strings_have(const struct strings *l, const char *s)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (!strcmp(l->v[i], s))
+			return true;
+	return false;
+}

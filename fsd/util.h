@@ -165,4 +165,16 @@ int pwrite_all(int fd, const void *data, size_t n, off_t off);
 /* A shell-like quoting of S for a person: control characters as ?. */
 void buf_printable(struct buf *b, const char *s);
 
+/* A growing list of strings, NULL ends it. */
+struct strings {
+	char **v;
+	size_t n;
+};
+void strings_add(struct strings *l, char *s); /* takes S over */
+void strings_addf(struct strings *l, const char *fmt, ...) printflike(2, 3);
+void strings_clear(struct strings *l);
+bool strings_have(const struct strings *l, const char *s);
+/* Frees a list that a NULL ends, which may be NULL itself, and its strings. */
+void free_strings(char **v);
+
 #endif

@@ -22,14 +22,6 @@ needs_landlock = pytest.mark.skipif(ABI < 1, reason="no Landlock in this kernel"
 WAITS = ["/bin/sh", "-c", "echo; read x <&3"]
 
 
-@pytest.fixture(scope="module", params=boxes.MODES)
-def makers(request):
-    if request.param == "root" and not ROOT:
-        pytest.skip("takes root")
-    with boxes.maker(request.param) as m:
-        yield m
-
-
 @pytest.fixture
 def box(makers):
     """A box of its own for each test: what one leaves is not in the next."""

@@ -20,14 +20,6 @@ ROOT = os.geteuid() == 0
 as_root = pytest.mark.skipif(not ROOT, reason="takes root")
 
 
-@pytest.fixture(scope="module", params=boxes.MODES)
-def makers(request):
-    if request.param == "root" and not ROOT:
-        pytest.skip("takes root")
-    with boxes.maker(request.param) as m:
-        yield m
-
-
 @pytest.fixture
 def maker(makers):
     yield makers
