@@ -210,7 +210,7 @@ install: all
 	install -m 755 $(BUILD)/box $(BUILD)/libbox.so $(DESTDIR)$(libexecdir)
 	set -e; for f in $(KERNEL_FILES); do \
 		mode=644; [ ! -x $$f ] || mode=755; \
-		install -D -m $$mode $$f $(DESTDIR)$(datadir)/$$f; \
+		install -D -p -m $$mode $$f $(DESTDIR)$(datadir)/$$f; \
 	done
 	install -m 644 fsd/cellfs.1 $(DESTDIR)$(mandir)/man1/cellfs.1
 	install -m 644 fsd/cellfs.5 $(DESTDIR)$(mandir)/man5/cellfs.5

@@ -4,6 +4,7 @@
 #include "kernel.h"
 #include "meter.h"
 #include "rights.h"
+#include "spare.h"
 #include "spawn.h"
 
 #include <fcntl.h>
@@ -16,19 +17,24 @@
 
 enum { START_US = 30 * 1000000, GROUP_RETRY_US = 50000 };
 
-enum box_event { E_UP, E_END, E_COUNT };
+enum box_event { E_UP, E_EMPTY, E_GIVE, E_END, E_COUNT };
 
 static const unsigned char steps[BOX_STATES][E_COUNT] = {
-	[BOX_STARTING] = { [E_UP] = BOX_UP, [E_END] = BOX_DYING },
+	[BOX_STARTING] = { [E_UP] = BOX_UP, [E_EMPTY] = BOX_EMPTY, [E_END] = BOX_DYING },
+	[BOX_EMPTY] = { [E_GIVE] = BOX_BINDING, [E_END] = BOX_DYING },
+	[BOX_BINDING] = { [E_UP] = BOX_UP, [E_END] = BOX_DYING },
 	[BOX_UP] = { [E_END] = BOX_DYING },
 };
 
 struct box {
 	struct world *world;
-	struct context *ctx;          /* NULL: the context is gone, or has another box */
+	struct context *ctx;          /* NULL: it is nobody's yet, or the context is gone, or has another box */
+	struct spare *spare;          /* who has to hear of it, as long as the driver in it is nobody's */
+	uid_t uid;                    /* of the host */
+	gid_t gid;
 	enum box_state state;
 	bool retired, giving;         /* GIVING: its files are made its own */
-	pid_t launcher, init;         /* not reaped yet */
+	pid_t launcher, init;         /* not reaped yet; LAUNCHER: what makes it, or binds */
 	struct watch w_launcher, w_init, w_socket;
 	struct timer limit;           /* of the start */
 	int fds[BOX_UP_FDS];          /* namespaces, /proc, / */
@@ -109,6 +115,8 @@ static void gone(struct box *b)
 		drop_fd(&b->fds[i]);
 	strings_clear(&b->prefixes);
 	w->boxes_running--;
+	if (b->spare)
+		spare_box_gone(b->spare);
 	free(b);
 	world_touch(w);
 	if (!c)
@@ -136,24 +144,35 @@ static void end(struct box *b)
 	try_gone(b);
 }
 
+/* Without a spare's box there is still an ordinary one: that is no failure. */
 static void fail(struct box *b, const char *why)
 {
-	if (!b->failure)
+	if (!b->failure && b->ctx && b->state != BOX_BINDING)
 		b->failure = xstrdup(why);
 	if (b->ctx)
 		context_log(b->ctx, "box: %s", why);
+	else if (b->spare)
+		log_line(&b->world->log, "spare box: %s", why);
 	end(b);
 }
+
+static void announce(struct box *b);
 
 static void on_launcher(void *arg, uint32_t mask)
 {
 	struct box *b = arg;
+	int status = 0;
 
 	(void)mask;
-	waitpid(b->launcher, NULL, 0);
+	waitpid(b->launcher, &status, 0);
 	b->launcher = 0;
 	drop_watch(b, &b->w_launcher);
-	try_gone(b);
+	if (b->state == BOX_BINDING && status)
+		fail(b, WIFEXITED(status) ? strerror(WEXITSTATUS(status)) : "binding was killed");
+	else if (b->state == BOX_BINDING)
+		announce(b);
+	else
+		try_gone(b);
 	/* Else its last messages are still to be read; without any the socket ends. */
 }
 
@@ -165,7 +184,7 @@ static void on_init(void *arg, uint32_t mask)
 	waitpid(b->init, NULL, 0);
 	b->init = 0;
 	drop_watch(b, &b->w_init);
-	if (b->state == BOX_UP)
+	if (b->state != BOX_STARTING && b->state != BOX_DYING)
 		fail(b, "its first process ended"); /* out of memory, or an administrator */
 	else
 		try_gone(b);
@@ -183,8 +202,10 @@ static void on_net(void *arg, const char *why);
 static void announce(struct box *b)
 {
 	timer_stop(b->world->loop, &b->limit);
-	if (step(b, E_UP) && b->ctx)
+	if (b->ctx && step(b, E_UP))
 		kernels_box_up(b->ctx);
+	else if (b->spare && step(b, E_EMPTY))
+		spare_box_up(b->spare);
 }
 
 static void start_net(struct box *b)
@@ -310,35 +331,44 @@ static void add_prefix(struct box *b, struct strings *opts, const struct who *wh
 static void add_interpreters(struct box *b, struct strings *opts)
 {
 	struct context *c = b->ctx;
+	struct who self = { geteuid(), getegid(), 0 }, namer = c ? context_namer(c) : self;
 
-	struct who self = { geteuid(), getegid(), 0 }, namer = context_namer(c);
-
-	for (size_t i = 0; i < c->world->langs.n; i++)
-		add_prefix(b, opts, &self, c->world->langs.v[i].interpreter);
-	for (size_t i = 0; i < c->overrides.n; i++) {
+	for (size_t i = 0; i < b->world->langs.n; i++)
+		add_prefix(b, opts, &self, b->world->langs.v[i].interpreter);
+	for (size_t i = 0; c && i < c->overrides.n; i++) {
 		const char *text = c->overrides.entries[i].value;
 		if (*text == '/')
 			add_prefix(b, opts, &namer, text);
 	}
 }
 
-static void add_bind(struct context *c, struct strings *opts, const char *how, const char *sub, const char *to)
+/* What a context has in its box, or, of C NULL, where that will be. */
+static void add_own(const struct context *c, struct strings *opts)
 {
-	auto_free char *path = context_abspath(c, sub);
+	static const struct {
+		const char *how, *sub, *to;
+	} own[] = {
+		{ "rw", "workspace", "/workspace" },
+		{ "rw", "home", "/home/user" },
+		{ "ro", "spool/code", "/spool/code" },
+		{ "rw", "spool/out", "/spool/out" },
+	};
 
-	strings_addf(opts, "--%s=%s:%s", how, path, to);
+	for (size_t i = 0; i < ARRAY_SIZE(own); i++) {
+		auto_free char *path = c ? context_abspath(c, own[i].sub) : NULL;
+		if (path)
+			strings_addf(opts, "--%s=%s:%s", own[i].how, path, own[i].to);
+		else
+			strings_addf(opts, "--dir=%s", own[i].to);
+	}
 }
 
 static void add_options(struct box *b, struct strings *opts)
 {
-	struct context *c = b->ctx;
-	struct world *w = c->world;
-	uid_t uid;
-	gid_t gid;
+	struct world *w = b->world;
 
-	context_box_ids(c, &uid, &gid);
 	if (geteuid() == 0)
-		strings_addf(opts, "--ids=%u:%u", uid, gid);
+		strings_addf(opts, "--ids=%u:%u", b->uid, b->gid);
 	if (b->network == NETWORK_HOST)
 		strings_addf(opts, "--net=host");
 	if (b->network != NETWORK_OFF) {
@@ -349,10 +379,7 @@ static void add_options(struct box *b, struct strings *opts)
 			read_file(AT_FDCWD, "/etc/resolv.conf", 65536, &text);
 		strings_addf(opts, "--text=/etc/resolv.conf=%s", text.s ? text.s : "");
 	}
-	add_bind(c, opts, "rw", "workspace", "/workspace");
-	add_bind(c, opts, "rw", "home", "/home/user");
-	add_bind(c, opts, "ro", "spool/code", "/spool/code");
-	add_bind(c, opts, "rw", "spool/out", "/spool/out");
+	add_own(b->ctx, opts);
 	strings_addf(opts, "--ro=%s:/kernels", w->opt.kernels_dir);
 	strings_addf(opts, "--ro=%s/artifacts:/artifacts", w->opt.state_dir);
 	add_interpreters(b, opts);
@@ -360,18 +387,20 @@ static void add_options(struct box *b, struct strings *opts)
 		strings_addf(opts, "--ro=%s", w->opt.binds.v[i]);
 }
 
-static struct cgroup_limits group_limits(const struct context *c)
+static struct cgroup_limits group_limits(const struct config *conf)
 {
-	return (struct cgroup_limits){ c->conf.v[C_MEMORY].v, c->conf.v[C_PROCESSES].v, c->conf.v[C_CPUS].v / 1000.0 };
+	return (struct cgroup_limits){ conf->v[C_MEMORY].v, conf->v[C_PROCESSES].v, conf->v[C_CPUS].v / 1000.0 };
 }
 
-static void make_group(struct box *b)
+static void make_group(struct box *b, const struct config *conf)
 {
-	struct cgroup_limits l = group_limits(b->ctx);
-	int err = cgroup_make(&b->world->sandbox.cgroups, b->ctx->uuid, &l, &b->group);
+	struct cgroup_limits l = group_limits(conf);
+	auto_free char *name = b->ctx ? xstrdup(b->ctx->uuid) :
+					xasprintf("spare-%llu", (unsigned long long)++b->world->spare_boxes);
+	int err = cgroup_make(&b->world->sandbox.cgroups, name, &l, &b->group);
 
 	b->grouped = !err;
-	if (err && err != -ENOSYS)
+	if (err && err != -ENOSYS && b->ctx)
 		context_log(b->ctx, "box: no resource group: %s: its limits are of each process", strerror(-err));
 }
 
@@ -416,6 +445,8 @@ static int give(void *arg)
 	return context_give_files(g->contexts, g->uuid, g->uid, g->gid);
 }
 
+static int bind_own(struct box *b);
+
 static void given(void *arg, int err)
 {
 	struct gift *g = arg;
@@ -423,17 +454,18 @@ static void given(void *arg, int err)
 
 	free(g);
 	b->giving = false;
-	if (b->state != BOX_STARTING) {
+	if (b->state != BOX_STARTING && b->state != BOX_BINDING) {
 		try_gone(b);
 		return;
 	}
 	if (!err)
-		err = launch(b);
+		err = b->state == BOX_BINDING ? bind_own(b) : launch(b);
 	if (err)
 		fail(b, strerror(-err));
 }
 
-static void give_then_launch(struct box *b)
+/* Then launches it, or binds. */
+static void give_files(struct box *b)
 {
 	struct gift *g = xcalloc(1, sizeof(*g));
 
@@ -445,9 +477,20 @@ static void give_then_launch(struct box *b)
 	worker_do(b->world->worker, give, given, g);
 }
 
+static struct box *box_alloc(struct world *w, struct context *c, const struct config *conf)
+{
+	struct box *b = xcalloc(1, sizeof(*b));
+
+	*b = (struct box){ .world = w, .ctx = c, .state = BOX_STARTING, .memory = conf->v[C_MEMORY].v,
+			   .processes = conf->v[C_PROCESSES].v, .network = conf->v[C_NETWORK].v };
+	memset(b->fds, -1, sizeof(b->fds));
+	w->boxes_running++;
+	make_group(b, conf);
+	return b;
+}
+
 static int start(struct context *c, struct buf *why)
 {
-	struct world *w = c->world;
 	bool foreign;
 	int err = context_make_dirs(c, &foreign);
 
@@ -455,16 +498,12 @@ static int start(struct context *c, struct buf *why)
 		buf_printf(why, "the directories of its box cannot be made ready: %s", strerror(-err));
 		return err;
 	}
-	struct box *b = xcalloc(1, sizeof(*b));
-	*b = (struct box){ .world = w, .ctx = c, .state = BOX_STARTING, .memory = c->conf.v[C_MEMORY].v,
-			   .processes = c->conf.v[C_PROCESSES].v, .network = c->conf.v[C_NETWORK].v };
-	memset(b->fds, -1, sizeof(b->fds));
+	struct box *b = box_alloc(c->world, c, &c->conf);
+	context_box_ids(c, &b->uid, &b->gid);
 	c->box = b;
-	w->boxes_running++;
-	make_group(b);
 	set_meter(b);
 	if (foreign) {
-		give_then_launch(b);
+		give_files(b);
 	} else if ((err = launch(b))) {
 		buf_printf(why, "box: %s", strerror(-err));
 		b->ctx = NULL;
@@ -473,8 +512,94 @@ static int start(struct context *c, struct buf *why)
 		gone(b);
 		return err;
 	}
-	world_touch(w);
+	world_touch(c->world);
 	return 1;
+}
+
+/* ---- empty ones ---- */
+
+int box_new_empty(struct world *w, struct spare *s, struct box **out)
+{
+	struct box *b = box_alloc(w, NULL, &w->opt.defaults);
+
+	b->uid = b->gid = geteuid() == 0 ? world_new_uid(w) : geteuid();
+	if (geteuid())
+		b->gid = getegid();
+	int err = launch(b);
+	if (err) {
+		b->state = BOX_DYING;
+		gone(b);
+		return err;
+	}
+	b->spare = s;
+	*out = b;
+	return 0;
+}
+
+bool box_suits(const struct context *c)
+{
+	static const enum setting_key fixed[] = { C_MEMORY, C_DISK, C_PROCESSES, C_NETWORK };
+
+	if (c->world->sandbox.mode != SANDBOX_FULL || c->box)
+		return false;
+	for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
+		if (c->conf.v[fixed[i]].v != c->world->opt.defaults.v[fixed[i]].v)
+			return false;
+	for (size_t i = 0; i < c->overrides.n; i++)
+		if (*(const char *)c->overrides.entries[i].value == '/')
+			return false;
+	return true;
+}
+
+static int bind_own(struct box *b)
+{
+	struct strings opts = { 0 };
+	int pidfd;
+
+	add_own(b->ctx, &opts);
+	int err = sandbox_bind(&b->world->sandbox, b->fds, &opts, &b->launcher, &pidfd);
+	strings_clear(&opts);
+	if (err)
+		return err;
+	watch_add(b->world->loop, &b->w_launcher, pidfd, EPOLLIN, on_launcher, b);
+	timer_set(b->world->loop, &b->limit, START_US, on_limit, b);
+	return 0;
+}
+
+int box_give(struct box *b, struct context *c)
+{
+	bool foreign;
+
+	if (!step(b, E_GIVE))
+		return -EINVAL;
+	b->ctx = c;
+	c->box = b;
+	context_take_ids(c, b->uid);
+	int err = context_make_dirs(c, &foreign);
+	if (!err) {
+		box_configured(c);
+		start_meter(b);
+	}
+	if (!err && foreign)
+		give_files(b);
+	else if (!err)
+		err = bind_own(b);
+	if (err)
+		end(b);
+	return err;
+}
+
+void box_drop(struct box *b)
+{
+	b->spare = NULL;
+	if (!b->ctx)
+		end(b);
+}
+
+void box_ids(const struct box *b, uid_t *uid, gid_t *gid)
+{
+	*uid = b->uid;
+	*gid = b->gid;
 }
 
 /* ---- for kernels ---- */
@@ -512,11 +637,9 @@ int box_need(struct context *c, const char *interpreter, struct buf *why)
 	return b->state == BOX_UP && !b->retired ? 0 : 1;
 }
 
-int box_run(struct context *c, const int *fds, const struct strings *args, char *const envp[], pid_t *pid, int *pidfd)
+int box_run(struct box *b, const int *fds, const struct strings *args, char *const envp[], pid_t *pid, int *pidfd)
 {
-	struct box *b = c->box;
-
-	return sandbox_run(&c->world->sandbox, b->fds, b->grouped ? &b->group : NULL, fds, args, envp, pid, pidfd);
+	return sandbox_run(&b->world->sandbox, b->fds, b->grouped ? &b->group : NULL, fds, args, envp, pid, pidfd);
 }
 
 void box_left(struct context *c, bool oom)
@@ -575,7 +698,7 @@ void box_configured(struct context *c)
 	if (!b)
 		return;
 	if (b->grouped) {
-		struct cgroup_limits l = group_limits(c);
+		struct cgroup_limits l = group_limits(&c->conf);
 		l.memory = b->memory;
 		l.processes = b->processes;
 		int err = cgroup_limit(&b->group, &l);

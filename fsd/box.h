@@ -1,5 +1,5 @@
 /* The box of a context: the namespaces that its kernels live in, with their resource group, network and meter. Made for
- * the first kernel that needs it, and there until the context is stopped, restarted or removed. Knows nothing of
+ * the first kernel that needs it, or made empty before and given to it then, and there until the context is stopped, restarted or removed. Knows nothing of
  * runs; kernel.h is told when a box is up, and when it failed. Only with sandbox=full. */
 #ifndef CELLFS_BOX_DAEMON_H
 #define CELLFS_BOX_DAEMON_H
@@ -7,16 +7,28 @@
 #include "context.h"
 #include "meter.h"
 
-enum box_state { BOX_STARTING = 1, BOX_UP, BOX_DYING, BOX_STATES };
+/* EMPTY: up, and nobody's yet. BINDING: the directories of its context are bound into it. */
+enum box_state { BOX_STARTING = 1, BOX_EMPTY, BOX_BINDING, BOX_UP, BOX_DYING, BOX_STATES };
 
 struct box;
+struct spare;
 
 /* Makes C's box, if need be. Returns 0 when it is up; 1 when it will be: kernels_box_up() or kernels_box_failed() is
  * called then; -errno when it cannot be made, with the reason in WHY. A kernel with an INTERPRETER (may be
  * NULL) that this box does not have gets a new box if no other kernel lives in it, else -ENOENT. */
 int box_need(struct context *c, const char *interpreter, struct buf *why);
+/* Makes a box of default limits for S, whose spare_box_up() or spare_box_gone() is called. Returns 0 or -errno. */
+int box_new_empty(struct world *w, struct spare *s, struct box **b);
+/* Can an empty box become C's? */
+bool box_suits(const struct context *c);
+/* B, which is empty, becomes C's: as with box_need(), kernels_box_up() is called then. When that fails B ends. */
+int box_give(struct box *b, struct context *c);
+/* Ends a box that is nobody's. */
+void box_drop(struct box *b);
+/* Ids of the host that are those inside. */
+void box_ids(const struct box *b, uid_t *uid, gid_t *gid);
 /* Starts box for a kernel in the box that is up. See sandbox_run. */
-int box_run(struct context *c, const int *fds, const struct strings *args, char *const envp[], pid_t *pid, int *pidfd);
+int box_run(struct box *b, const int *fds, const struct strings *args, char *const envp[], pid_t *pid, int *pidfd);
 /* No other kernel enters it; it ends with the last one. */
 void box_retire(struct context *c);
 /* A kernel has left it. OOM: for memory, which may be in files and segments that are nobody's, so that the next one

@@ -59,6 +59,14 @@ void context_box_ids(struct context *c, uid_t *uid, gid_t *gid)
 	*gid = own ? c->box_uid : getegid();
 }
 
+void context_take_ids(struct context *c, uid_t uid)
+{
+	if (geteuid() || c->box_uid == uid)
+		return;
+	c->box_uid = uid;
+	save_facts(c);
+}
+
 /* What its kernels may write. */
 static const char *const given[] = { "workspace", "home", "spool/out" };
 

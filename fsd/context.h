@@ -130,6 +130,8 @@ char *context_abspath(const struct context *c, const char *sub);
 char *context_inside(const struct context *c, const char *sub);
 /* Ids of the host that its kernels have, and what they make. */
 void context_box_ids(struct context *c, uid_t *uid, gid_t *gid);
+/* From now on the former is UID, a box's that C was given. */
+void context_take_ids(struct context *c, uid_t uid);
 /* Makes what is missing of the directories that are bound into the box, and gives them to those ids. FOREIGN: one was
  * another's, so what is in them may be (an older cellfs made it, or it was copied). Returns 0 or -errno. */
 int context_make_dirs(struct context *c, bool *foreign);

@@ -3,6 +3,7 @@
 #include "box.h"
 #include "gate.h"
 #include "json.h"
+#include "spare.h"
 #include "spawn.h"
 
 #include <fcntl.h>
@@ -11,7 +12,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -23,8 +23,6 @@ enum {
 	COMMANDS_MAX = 4 << 20,    /* bytes that a driver may leave unread */
 	MESSAGES_MAX = 200000,     /* events of one run */
 	START_US = 30 * 1000000,
-	PIPE_BYTES = 1 << 20,
-	FILES_MAX = 1024,          /* open in one process */
 };
 
 /* ---- life ---- */
@@ -217,20 +215,30 @@ static void on_orphan_gone(void *arg, uint32_t mask)
 	free(o);
 }
 
+static void orphan_new(struct world *w, pid_t pid, pid_t joined, int pidfd, int report)
+{
+	struct orphan *o = xcalloc(1, sizeof(*o));
+
+	*o = (struct orphan){ .world = w, .pid = pid, .joined = joined, .report = report };
+	watch_add(w->loop, &o->watch, pidfd, EPOLLIN, on_orphan_gone, o);
+}
+
+void kernel_orphan(struct world *w, struct driver *d)
+{
+	orphan_new(w, d->pid, 0, take(&d->pidfd), take(&d->fds[BOX_OWN + 1]));
+}
+
 void kernel_free(struct kernel *k)
 {
 	if (kernel_alive(k) && k->pidfd >= 0) {
-		struct orphan *o = xcalloc(1, sizeof(*o));
-		*o = (struct orphan){ .world = k->ctx->world, .pid = k->box, .joined = k->joined, .report = -1 };
-		if (k->w_report.fn) {
-			o->report = k->w_report.fd;
-			watch_del(o->world->loop, &k->w_report);
-		}
-		watch_del(o->world->loop, &k->w_pid);
-		watch_add(o->world->loop, &o->watch, take(&k->pidfd), EPOLLIN, on_orphan_gone, o);
+		int report = k->w_report.fn ? k->w_report.fd : -1;
+		watch_del(k->ctx->world->loop, &k->w_report);
+		watch_del(k->ctx->world->loop, &k->w_pid);
+		orphan_new(k->ctx->world, k->box, k->joined, take(&k->pidfd), report);
 	} else if (kernel_alive(k)) {
 		k->ctx->world->kernels_running--;
 	}
+	spare_drop(k->spare);
 	close_all(k);
 	for (int i = 0; i < 2; i++)
 		flow_free(&k->late[i]);
@@ -347,50 +355,6 @@ static char *kernel_path(struct context *c, const char *path)
 	return path && *path ? xasprintf("%s/%s", ws, path) : xstrdup(ws);
 }
 
-struct env_arg {
-	struct context *ctx;
-	struct buf *json;
-	char **list; /* NAME=VALUE */
-	size_t n;
-};
-
-static void one_env(void *arg, const char *name)
-{
-	struct env_arg *e = arg;
-	auto_buf struct buf value = { 0 };
-	struct stat st;
-
-	if (!env_name_ok(name) || value_read(e->ctx, B_ENV, name, &value, &st))
-		return;
-	if (value.n && value.s[value.n - 1] == '\n')
-		value.s[--value.n] = 0;
-	if (e->json->n > 1)
-		buf_char(e->json, ',');
-	buf_json_str(e->json, name);
-	buf_char(e->json, ':');
-	buf_json(e->json, value.s ? value.s : "", value.n);
-	e->list = xrealloc(e->list, (e->n + 1) * sizeof(*e->list));
-	e->list[e->n++] = xasprintf("%s=%s", name, value.s ? value.s : "");
-}
-
-/* config/env as a JSON object, and as strings (LIST may be NULL). */
-static void read_env(struct context *c, struct buf *json, char ***list, size_t *n)
-{
-	struct env_arg e = { .ctx = c, .json = json };
-
-	buf_char(json, '{');
-	context_each_file(c, B_ENV, one_env, &e);
-	buf_char(json, '}');
-	if (list) {
-		*list = e.list;
-		*n = e.n;
-		return;
-	}
-	while (e.n)
-		free(e.list[--e.n]);
-	free(e.list);
-}
-
 static void send_init(struct kernel *k)
 {
 	auto_buf struct buf b = { 0 };
@@ -403,6 +367,14 @@ static void send_init(struct kernel *k)
 	buf_json_str(&b, k->cwd.s);
 	buf_str(&b, ",\"opts\":{}}");
 	send_line(k, &b);
+	if (!k->nameless)
+		return;
+	buf_reset(&b);
+	buf_str(&b, "{\"op\":\"set\",\"env\":{\"CELLFS_CONTEXT\":");
+	buf_json_str(&b, k->ctx->name);
+	buf_str(&b, "}}");
+	send_line(k, &b);
+	k->nameless = false;
 }
 
 static int check_dir(struct kernel *k, const char *path)
@@ -425,7 +397,7 @@ static int send_set(struct kernel *k)
 	auto_free char *cwd = kernel_path(c, c->conf.v[C_CWD].text);
 	bool same_cwd = !strcmp(cwd, k->cwd.s);
 
-	read_env(c, &env, NULL, NULL);
+	driver_env(c, &env, NULL);
 	if (!strcmp(env.s, k->env.s) && same_cwd)
 		return 0;
 	int err = same_cwd ? 0 : check_dir(k, cwd);
@@ -631,6 +603,7 @@ static void on_ready(struct kernel *k, const struct json *ev)
 		return;
 	timer_stop(k->ctx->world->loop, &k->timer);
 	tell_state(k, NULL);
+	spares_want(k->ctx->world->spares, k->lang);
 	if (k->run)
 		exec_run(k);
 	else
@@ -904,6 +877,8 @@ static void kernel_gone(struct kernel *k)
 	if (during_start || !k->death)
 		context_log(c, "kernel %s: %s%s", k->key, oom ? "out of memory: " : "", why);
 	step(k, E_GONE);
+	spare_drop(k->spare);
+	k->spare = NULL;
 	c->world->kernels_running--;
 	k->count = 0;
 	k->pid = k->box = k->joined = 0;
@@ -1066,101 +1041,6 @@ static void on_timer(void *arg)
 	}
 }
 
-static void add_env(char ***env, size_t *n, char *entry)
-{
-	size_t len = strcspn(entry, "=") + 1;
-
-	for (size_t i = 0; i < *n; i++) {
-		if (!strncmp((*env)[i], entry, len)) {
-			free((*env)[i]);
-			(*env)[i] = entry;
-			return;
-		}
-	}
-	*env = xrealloc(*env, (*n + 2) * sizeof(**env));
-	(*env)[(*n)++] = entry;
-	(*env)[*n] = NULL;
-}
-
-static char **make_env(struct kernel *k)
-{
-	auto_free char *home = context_inside(k->ctx, "home");
-	char **env = NULL, **own = NULL;
-	size_t n = 0, nown = 0;
-
-	add_env(&env, &n, xstrdup("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
-	add_env(&env, &n, xasprintf("HOME=%s", home));
-	add_env(&env, &n, xstrdup("LANG=C.UTF-8"));
-	add_env(&env, &n, xstrdup("TERM=dumb"));
-	add_env(&env, &n, xasprintf("CELLFS_CONTEXT=%s", k->ctx->name));
-	for (char **e = k->lang->env; *e; e++)
-		add_env(&env, &n, xstrdup(*e));
-	buf_reset(&k->env);
-	read_env(k->ctx, &k->env, &own, &nown);
-	for (size_t i = 0; i < nown; i++)
-		add_env(&env, &n, own[i]);
-	free(own);
-	return env;
-}
-
-/* What sandbox=weak lets it read and write. */
-static void add_weak(struct kernel *k, struct strings *args)
-{
-	static const char *const ro[] = { "/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/proc", "/dev" };
-	static const char *const rw[] = { "/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/ptmx", "/dev/pts", "/dev/shm" };
-	static const char *const own[] = { "workspace", "home", "spool/out" };
-	auto_free char *prefix = k->interpreter ? sandbox_prefix(k->interpreter) : NULL;
-	auto_free char *code = context_abspath(k->ctx, "spool/code");
-
-	strings_addf(args, "--weak");
-	for (size_t i = 0; i < ARRAY_SIZE(ro); i++)
-		strings_addf(args, "--ro=%s", ro[i]);
-	for (size_t i = 0; i < ARRAY_SIZE(rw); i++)
-		strings_addf(args, "--rw=%s", rw[i]);
-	strings_addf(args, "--ro=%s", k->ctx->world->opt.kernels_dir);
-	strings_addf(args, "--ro=%s/artifacts", k->ctx->world->opt.state_dir);
-	strings_addf(args, "--ro=%s", code);
-	if (prefix)
-		strings_addf(args, "--ro=%s", prefix);
-	for (size_t i = 0; i < ARRAY_SIZE(own); i++) {
-		auto_free char *path = context_abspath(k->ctx, own[i]);
-		strings_addf(args, "--rw=%s", path);
-	}
-}
-
-/* Options of box, and the driver's command. */
-static void make_args(struct kernel *k, struct strings *args)
-{
-	const struct lang *l = k->lang;
-	const struct config *conf = &k->ctx->conf;
-	enum sandbox_mode mode = k->ctx->world->sandbox.mode;
-	const char *folder = strrchr(l->dir, '/');
-	auto_free char *dir = mode == SANDBOX_FULL ? xasprintf("/kernels%s", folder) : xstrdup(l->dir);
-
-	strings_addf(args, "--lifeline=%d", BOX_OWN);
-	strings_addf(args, "--report=%d", BOX_OWN + 1);
-	strings_addf(args, "--cwd=%s", k->cwd.s);
-	if (mode != SANDBOX_NONE) {
-		strings_addf(args, "--data=%lld", (long long)box_limit(k->ctx, C_MEMORY));
-		strings_addf(args, "--fsize=%lld", (long long)conf->v[C_DISK].v);
-		strings_addf(args, "--files=%d", FILES_MAX);
-	}
-	if (mode == SANDBOX_FULL) /* elsewhere all processes of the user would count */
-		strings_addf(args, "--processes=%lld", (long long)box_limit(k->ctx, C_PROCESSES));
-	if (mode == SANDBOX_WEAK)
-		add_weak(k, args);
-	strings_addf(args, "--");
-	for (char **a = l->argv; *a; a++) {
-		const char *program = k->interpreter ? k->interpreter : l->interpreter;
-		if (!strcmp(*a, "{interpreter}"))
-			strings_addf(args, "%s", program ? program : "missing");
-		else if (!strncmp(*a, "{dir}", 5))
-			strings_addf(args, "%s%s", dir, *a + 5);
-		else
-			strings_addf(args, "%s", *a);
-	}
-}
-
 /* An empty directory KEY of SUB, a directory that the kernels of the context may write. It is made elsewhere, so that
  * nobody can put something in its place meanwhile. Returns it open, or -errno. */
 static int fresh_dir(struct context *c, const char *sub, const char *key, bool give)
@@ -1193,98 +1073,76 @@ static int open_spool(struct kernel *k)
 	return k->code_dir < 0 ? k->code_dir : MIN(k->spool, 0);
 }
 
-/* All pipes of a kernel, the last is a socket: [i][0] is ours, [i][1] the child's descriptor I. */
-static int open_pipes(int fds[9][2])
-{
-	static const char theirs_reads[9] = { [3] = 1, [5] = 1, [6] = 1, [7] = 1 };
-
-	for (int i = 1; i < 9; i++) {
-		int p[2];
-		if (i == BOX_OWN + 1 ? socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, p) < 0 :
-				       pipe2(p, O_CLOEXEC) < 0)
-			return -errno;
-		fds[i][0] = p[theirs_reads[i] ? 1 : 0];
-		fds[i][1] = p[theirs_reads[i] ? 0 : 1];
-		fcntl(fds[i][0], F_SETFL, O_NONBLOCK);
-	}
-	fcntl(fds[1][0], F_SETPIPE_SZ, PIPE_BYTES);
-	fcntl(fds[2][0], F_SETPIPE_SZ, PIPE_BYTES);
-	return 0;
-}
-
-/* For who opens /dev/stdout: a pipe has an owner too. */
-static int give_pipes(struct context *c, int fds[9][2])
-{
-	uid_t uid;
-	gid_t gid;
-
-	context_box_ids(c, &uid, &gid);
-	for (int i = 1; i < BOX_OWN && uid != geteuid(); i++)
-		if (fchown(fds[i][1], uid, gid) < 0)
-			return -errno;
-	return 0;
-}
-
-static void watch_all(struct kernel *k, int fds[9][2])
+/* Takes over what D has. */
+static void watch_all(struct kernel *k, struct driver *d)
 {
 	struct loop *l = k->ctx->world->loop;
 
-	k->cmd = take(&fds[3][0]);
-	k->ack = take(&fds[5][0]);
-	k->guard = take(&fds[6][0]);
-	k->lifeline = take(&fds[7][0]);
-	watch_add(l, &k->w_io[0], take(&fds[1][0]), EPOLLIN, on_stdout, k);
-	watch_add(l, &k->w_io[1], take(&fds[2][0]), EPOLLIN, on_stderr, k);
+	k->box = d->pid;
+	k->pidfd = take(&d->pidfd);
+	k->cmd = take(&d->fds[3]);
+	k->ack = take(&d->fds[5]);
+	k->guard = take(&d->fds[6]);
+	k->lifeline = take(&d->fds[BOX_OWN]);
+	watch_add(l, &k->w_io[0], take(&d->fds[1]), EPOLLIN, on_stdout, k);
+	watch_add(l, &k->w_io[1], take(&d->fds[2]), EPOLLIN, on_stderr, k);
 	watch_add(l, &k->w_cmd, k->cmd, 0, on_cmd, k);
-	watch_add(l, &k->w_ev, take(&fds[4][0]), EPOLLIN, on_ev, k);
-	watch_add(l, &k->w_report, take(&fds[8][0]), EPOLLIN, on_report, k);
+	watch_add(l, &k->w_ev, take(&d->fds[4]), EPOLLIN, on_ev, k);
+	watch_add(l, &k->w_report, take(&d->fds[BOX_OWN + 1]), EPOLLIN, on_report, k);
 	watch_add(l, &k->w_pid, k->pidfd, EPOLLIN, on_gone, k);
 	timer_set(l, &k->timer, START_US, on_timer, k);
 }
 
-static int spawn_driver(struct kernel *k, int fds[9][2])
+/* What it is told first. */
+static void set_told(struct kernel *k, const char *env, const char *cwd)
+{
+	buf_reset(&k->env);
+	buf_str(&k->env, env);
+	buf_reset(&k->cwd);
+	buf_str(&k->cwd, cwd);
+}
+
+static int start_driver(struct kernel *k, struct driver *d)
 {
 	struct context *c = k->ctx;
-	struct strings args = { 0 };
-	int theirs[9] = { -1 };
-	char **env = make_env(k);
+	auto_free char *cwd = kernel_path(c, c->conf.v[C_CWD].text);
+	auto_buf struct buf env = { 0 };
+	struct driver_plan plan = { .world = c->world, .ctx = c, .box = k->boxed ? c->box : NULL, .lang = k->lang,
+				    .interpreter = k->interpreter, .cwd = cwd };
 
-	make_args(k, &args);
-	for (int i = 1; i < 9; i++)
-		theirs[i] = fds[i][1];
-	int err = k->boxed ? box_run(c, theirs, &args, env, &k->box, &k->pidfd) :
-			     sandbox_run(&c->world->sandbox, NULL, NULL, theirs, &args, env, &k->box, &k->pidfd);
-	free_strings(env);
-	strings_clear(&args);
-	return err;
+	driver_env(c, &env, NULL);
+	set_told(k, env.s, cwd);
+	return driver_start(&plan, d);
+}
+
+/* A spare was started with no environment of this context, and elsewhere: exec_run() tells it the rest. */
+static bool take_spare(struct kernel *k, struct driver *d)
+{
+	struct spare *s = k->spare;
+
+	k->spare = NULL;
+	if (!s || !spare_take(s, d))
+		return false;
+	set_told(k, "{}", "/");
+	k->nameless = true;
+	return true;
 }
 
 static int start_process(struct kernel *k)
 {
-	int fds[9][2];
-
-	memset(fds, -1, sizeof(fds));
+	struct driver d;
 	bool foreign;
 	int err = k->boxed ? 0 : context_make_dirs(k->ctx, &foreign);
+
 	if (!err)
 		err = open_spool(k);
-	if (!err)
-		err = open_pipes(fds);
-	if (!err)
-		err = give_pipes(k->ctx, fds);
-	if (!err) {
-		auto_free char *cwd = kernel_path(k->ctx, k->ctx->conf.v[C_CWD].text);
-		buf_reset(&k->cwd);
-		buf_str(&k->cwd, cwd);
-		err = spawn_driver(k, fds);
-	}
-	for (int i = 1; i < 9; i++)
-		drop_fd(&fds[i][1]);
-	if (!err)
-		watch_all(k, fds);
-	for (int i = 1; i < 9; i++)
-		drop_fd(&fds[i][0]);
-	return err;
+	if (!err && !take_spare(k, &d))
+		err = start_driver(k, &d);
+	if (err)
+		return err;
+	watch_all(k, &d);
+	driver_close(&d);
+	return 0;
 }
 
 static void launch(struct kernel *k)
@@ -1318,10 +1176,13 @@ static void start(struct kernel *k)
 	index_note(c, IDX_KERNEL, k->key, NULL, k->generation);
 	tell_state(k, NULL);
 	world_touch(c->world);
-	if (c->world->sandbox.mode == SANDBOX_FULL)
-		kernels_box_up(c);
-	else
+	if (c->world->sandbox.mode != SANDBOX_FULL) {
 		launch(k);
+		return;
+	}
+	if (!k->interpreter)
+		k->spare = spare_reserve(c, k->lang);
+	kernels_box_up(c);
 }
 
 void kernel_run(struct kernel *k, struct run *r)

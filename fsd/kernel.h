@@ -4,6 +4,7 @@
 #define CELLFS_KERNEL_H
 
 #include "context.h"
+#include "driver.h"
 
 /* 0 is no state: an empty cell of the table of steps. */
 enum kernel_state { K_STOPPED = 1, K_STARTING, K_IDLE, K_BUSY, K_DYING, K_STATES };
@@ -22,6 +23,8 @@ struct kernel {
 	bool ending;                /* its run is over but for what the driver has to put away */
 	bool boxed;                 /* it is in the context's box, or on its way there */
 	bool oomed;                 /* killed by the daemon for the memory of its box */
+	bool nameless;              /* it was a spare, and knows no CELLFS_CONTEXT yet */
+	struct spare *spare;        /* the driver that it will be, once its box is bound */
 	bool boxless;               /* the box that it waits for has failed */
 	bool sweeping;              /* its supervisor was killed: pid 1 of the box ends the rest */
 	pid_t box;                  /* the process that starts it, then its supervisor; 0 none */
@@ -71,6 +74,8 @@ bool kernel_alive(const struct kernel *k);
 void kernel_free(struct kernel *k);
 /* CPU time of its main process in us, peak memory in bytes; 0 when unknown. */
 void kernel_usage(const struct kernel *k, int64_t *cpu_us, int64_t *max_rss);
+/* Sees the processes of D to their end, which is to come; they count as a kernel until then. */
+void kernel_orphan(struct world *w, struct driver *d);
 const char *kernel_state_name(const struct kernel *k);
 
 /* What the box tells: it is up, or gone; it could not be made; what a killed supervisor left is gone. */

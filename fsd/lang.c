@@ -45,6 +45,11 @@ void langs_free(struct langs *ls)
 	*ls = (struct langs){ 0 };
 }
 
+char *lang_arg(const char *arg, const char *dir)
+{
+	return strncmp(arg, "{dir}", 5) ? xstrdup(arg) : xasprintf("%s%s", dir, arg + 5);
+}
+
 /* The absolute path of program NAME, or NULL. */
 static char *find_program(const char *name)
 {
@@ -63,21 +68,21 @@ static char *find_program(const char *name)
 }
 
 /* Asks PROGRAM for its version by the manifest's probe. Returns 0 good, 1 second-rate, -1 unfit. */
-static int probe(const char *program, const struct json *args, char **version)
+static int probe(const struct lang *l, const char *program, const struct json *args, char **version)
 {
-	char **tail = strings(args), **argv;
+	struct strings argv = { 0 };
 	auto_buf struct buf out = { 0 };
-	size_t n = 0;
+	size_t len;
 	int status = -1;
 
-	while (tail[n])
-		n++;
-	argv = xcalloc(n + 2, sizeof(*argv));
-	argv[0] = (char *)program;
-	memcpy(argv + 1, tail, n * sizeof(*argv));
-	int err = spawn_ask(argv, PROBE_MS, &out, &status);
-	free(argv);
-	free_strings(tail);
+	strings_add(&argv, xstrdup(program));
+	for (size_t i = 0; i < json_len(args); i++) {
+		const char *arg = json_text(json_at(args, i), &len);
+		if (arg)
+			strings_add(&argv, lang_arg(arg, l->dir));
+	}
+	int err = spawn_ask(argv.v, PROBE_MS, &out, &status);
+	strings_clear(&argv);
 	if (err || (status != 0 && status != 1) || !out.n)
 		return -1;
 	*version = xstrndup(out.s, strcspn(out.s, "\n"));
@@ -92,7 +97,7 @@ static void find_interpreter(struct lang *l, const struct json *m)
 	for (size_t i = 0; i < json_len(names); i++) {
 		const char *name = json_text(json_at(names, i), &len);
 		char *program = name ? find_program(name) : NULL, *version = NULL;
-		int how = program ? probe(program, json_arr(m, "probe"), &version) : -1;
+		int how = program ? probe(l, program, json_arr(m, "probe"), &version) : -1;
 		if (how == 0 || (how == 1 && !l->interpreter)) {
 			free(l->interpreter);
 			free(l->version);
@@ -159,6 +164,7 @@ static int lang_read(struct lang *l, const char *dir, char why[160])
 		.install = dup_or(json_str(m, "install"), ""),
 		.guard = json_bool(m, "guard"),
 		.exit_status = json_bool(m, "exit_status"),
+		.spare = json_bool(m, "spare"),
 	};
 	find_interpreter(l, m);
 	return 0;

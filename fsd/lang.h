@@ -14,6 +14,7 @@ struct lang {
 	char **env;        /* NAME=VALUE; NULL ends it */
 	char *install;     /* how to get what is missing */
 	bool guard, exit_status;
+	bool spare;        /* one may be started before it is needed */
 	char *interpreter; /* absolute path, NULL: none on this host */
 	char *version;     /* "3.11.2 IPython 8.5.0", with it */
 };
@@ -34,6 +35,9 @@ const struct lang *lang_for_ext(const struct langs *ls, const char *ext);
 const char *cell_ext(const char *name);
 /* The language of a cell called NAME, or NULL: then NAME is a draft's. */
 const struct lang *lang_for_cell(const struct langs *ls, const char *name);
+
+/* An argument of argv or probe, its {dir} replaced. */
+char *lang_arg(const char *arg, const char *dir);
 
 /* The text of the file `languages`. */
 void langs_print(const struct langs *ls, struct buf *out);

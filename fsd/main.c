@@ -17,7 +17,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
-enum { QUEUE_DEFAULT = 1000, STOP_US = 3000000 };
+enum { QUEUE_DEFAULT = 1000, SPARES_DEFAULT = 1, SPARES_MAX = 16, STOP_US = 3000000 };
 
 static const char usage[] =
 	"usage: cellfs [STATE_DIR] MOUNTPOINT [-f] [-o options]\n"
@@ -26,6 +26,7 @@ static const char usage[] =
 	"  -o OPTIONS     timeout= wait= output= cwd= idle_timeout= keep=   defaults of config/\n"
 	"                 memory= disk= processes= cpus= network=\n"
 	"                 sandbox=full|weak|none  bind=HOST:BOX  queue=N  sync=always\n"
+	"                 spares=N     kernels of each language in use that are started ahead (1)\n"
 	"                 kernels=DIR  box=PATH\n"
 	"                 allow_other  everybody may make contexts, which are theirs alone\n"
 	"  -h, --help     this text\n"
@@ -96,6 +97,10 @@ static void set_option(struct options *o, char *item)
 		o->queue = strtoll(value, &end, 10);
 		if (*end || o->queue < 1 || o->queue > 1000000)
 			die("option queue: not a number from 1 to 1000000");
+	} else if (!strcmp(item, "spares") && value) {
+		o->spares = strtol(value, &end, 10);
+		if (!*value || *end || o->spares < 0 || o->spares > SPARES_MAX)
+			die("option spares: not a number from 0 to %d", SPARES_MAX);
 	} else if (!strcmp(item, "sync") && value) {
 		if (strcmp(value, "always"))
 			die("option sync: only sync=always is known");
@@ -168,7 +173,7 @@ static void parse_args(struct options *o, int argc, char **argv)
 	const char *names[2] = { NULL, NULL };
 	int n = 0;
 
-	*o = (struct options){ .queue = QUEUE_DEFAULT };
+	*o = (struct options){ .queue = QUEUE_DEFAULT, .spares = SPARES_DEFAULT };
 	config_init(&o->defaults, NULL);
 	for (int i = 1; i < argc; i++) {
 		const char *a = argv[i];

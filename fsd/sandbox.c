@@ -95,6 +95,15 @@ int sandbox_up(struct sandbox *s, const struct strings *opts, const struct cgrou
 	return err;
 }
 
+int sandbox_bind(struct sandbox *s, const int *box, const struct strings *opts, pid_t *pid, int *pidfd)
+{
+	int fds[BOX_FDS];
+
+	no_fds(fds);
+	memcpy(fds + BOX_NAMESPACES, box, BOX_NS * sizeof(*fds));
+	return run_box(s, "bind", opts, no_env, fds, pid, pidfd);
+}
+
 int sandbox_run(struct sandbox *s, const int *box, const struct cgroup *group, const int *child,
 		const struct strings *args, char *const envp[], pid_t *pid, int *pidfd)
 {

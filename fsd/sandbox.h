@@ -33,6 +33,9 @@ void sandbox_close(struct sandbox *s);
 int sandbox_up(struct sandbox *s, const struct strings *opts, const struct cgroup *group, int *socket, pid_t *launcher,
 	       int *pidfd);
 
+/* Starts `box bind` with the options in OPTS for the box of the namespaces BOX; its exit status is an errno. */
+int sandbox_bind(struct sandbox *s, const int *box, const struct strings *opts, pid_t *pid, int *pidfd);
+
 /* Starts box for one kernel. FDS are its descriptors 0 to BOX_OWN + 1 (the lifeline, the report); BOX are the
  * namespaces that it joins, NULL in the other modes. ARGS are box's options and, after "--", the driver. */
 int sandbox_run(struct sandbox *s, const int *box, const struct cgroup *group, const int *fds,

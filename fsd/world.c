@@ -2,6 +2,7 @@
 
 #include "box.h"
 #include "kernel.h"
+#include "spare.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -477,6 +478,7 @@ int world_open(struct world *w, struct options *opt, struct buf *why)
 		return -1;
 	w->worker = worker_new(w->loop);
 	w->prober = worker_new(w->loop);
+	w->spares = spares_new(w);
 	w->meter = meter_new(w->loop, w->prober, w->state, box_over, w);
 	w->started = w->changed = wall_us();
 	w->wait_max = request_timeout_us();
@@ -491,6 +493,7 @@ int world_open(struct world *w, struct options *opt, struct buf *why)
 
 void world_stop(struct world *w)
 {
+	spares_stop(w->spares);
 	for (size_t i = 0; i < w->contexts.n; i++) {
 		struct context *c = w->contexts.entries[i].value;
 		if (c->loaded)
@@ -520,6 +523,7 @@ void world_close(struct world *w)
 		worker_free(w->prober);
 	while (w->contexts.n)
 		context_free(w->contexts.entries[0].value);
+	spares_free(w->spares);
 	map_free(&w->contexts);
 	timer_stop(w->loop, &w->sync_timer);
 	timer_stop(w->loop, &w->sweep_timer);
@@ -553,8 +557,13 @@ void world_print_status(struct world *w, struct buf *out)
 		buf_printf(out, "network: %s\n", net_name(&w->net) ? net_name(&w->net) :
 			   "off only (for config/network: apt-get install passt, or slirp4netns)");
 	buf_printf(out, "contexts: %zu\n", w->contexts.n);
-	buf_printf(out, "kernels_running: %d\n", w->kernels_running);
-	buf_printf(out, "boxes: %d\n", w->boxes_running);
+	int kernels = 0, boxes = 0;
+	spares_count(w->spares, &kernels, &boxes);
+	buf_printf(out, "kernels_running: %d\n", w->kernels_running - kernels);
+	buf_printf(out, "boxes: %d\n", w->boxes_running - boxes);
+	buf_str(out, "spares: ");
+	spares_print(w->spares, out);
+	buf_char(out, '\n');
 	buf_printf(out, "runs_since_start: %llu\n", (unsigned long long)w->runs_total);
 	buf_printf(out, "limit_queue: %lld runs a context\n", (long long)w->opt.queue);
 	buf_str(out, "limit_cell: 16 MiB\n");

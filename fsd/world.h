@@ -50,6 +50,7 @@ struct options {
 	const char *state_dir, *mountpoint; /* absolute */
 	const char *kernels_dir, *box;
 	struct config defaults;
+	int spares;         /* of each language in use */
 	int64_t queue;      /* most runs that wait in one context */
 	bool sync_always;
 	enum sandbox_mode sandbox;
@@ -78,6 +79,8 @@ struct world {
 	int64_t born, languages_time; /* of STATE_DIR; of the text of `languages` */
 	uint64_t runs_total;
 	int kernels_running, boxes_running;
+	struct spares *spares;
+	uint64_t spare_boxes;         /* made so far: names of their groups */
 	struct sandbox sandbox;
 	struct net net;
 	struct meter *meter;

@@ -3,6 +3,7 @@
  *
  *   main.c    the command line
  *   up.c      makes a box: namespaces, mounts, and its pid 1
+ *   bind.c    binds trees of the host into a box
  *   join.c    enters a box, gives up every right, becomes the supervisor of one kernel
  *   end.c     the supervisor: starts the driver, reports, ends every process that came of it
  *   lock.c    Landlock: a kernel's own domain; the whole confinement of sandbox=weak
@@ -69,7 +70,7 @@ int box_lock_domain(void);
 int box_lock_files(const char *const *ro, const char *const *rw);
 
 /* The namespaces of a box: file in /proc/PID/ns, flag of clone. */
-enum { NS_NET = 3, NS_CGROUP = 6 };
+enum { NS_MNT = 1, NS_NET = 3, NS_CGROUP = 6 };
 extern const struct box_ns {
 	const char *name;
 	uint64_t flag;
@@ -77,6 +78,27 @@ extern const struct box_ns {
 
 /* Makes a box by the options in ARGV (see up.c); returns an exit status. */
 int box_up(int argc, char **argv);
+
+/* A tree of the host's, for a box. */
+struct box_bind {
+	const char *from, *to; /* TO has no slash in front: it is below the root that is being made */
+	uint64_t attrs;        /* MOUNT_ATTR_* added */
+	bool needed, straight; /* STRAIGHT: a symbolic link on the way is refused */
+	int tree;              /* detached, once it is opened; -1 there is none */
+	bool is_dir;
+};
+
+/* Fills B from HOST:BOX in TEXT, which is changed and kept. */
+bool box_parse_bind(struct box_bind *b, char *text, uint64_t attrs);
+/* As the caller, with its root directory. 0, or -1 with errno, as the others here. */
+int box_open_bind(struct box_bind *b);
+/* Puts it in its place below the current directory; 0 also if there is none. */
+int box_place_bind(const struct box_bind *b);
+/* Makes the directories in front of the last part of PATH. */
+void box_make_parents(const char *path);
+int box_make_file(const char *path, const char *text);
+/* Binds by the options in ARGV (see bind.c); returns an exit status. */
+int box_bind(int argc, char **argv);
 
 /* Enters the groups at BOX_CGROUPS, and has ARGS (struct clone_args) make a process in that at BOX_CGROUP. */
 struct clone_args;

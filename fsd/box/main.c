@@ -2,6 +2,7 @@
  *
  *   box filters ALLOW IOCTL       writes the two seccomp programs to these descriptors
  *   box up OPTION...              makes a box (up.c)
+ *   box bind OPTION...            binds trees of the host into a box that is up (bind.c)
  *   box join OPTION... [--check | -- PROGRAM ARG...]
  *                                 runs PROGRAM in the box whose descriptors it has (join.c)
  *   box --lifeline=FD --report=FD [--cwd=DIR] [--weak [--ro=DIR]... [--rw=DIR]...] -- PROGRAM ARG...
@@ -97,6 +98,7 @@ static int usage(void)
 {
 	fputs("usage: box filters ALLOW IOCTL\n"
 	      "       box up [--ids=UID:GID] [--net=host] [--tmp=BYTES] [--shm=BYTES] [--ro=HOST:BOX] [--rw=HOST:BOX]\n"
+	      "       box bind [--ro=HOST:BOX]... [--rw=HOST:BOX]...\n"
 	      "       box join --lifeline=FD --report=FD [--cwd=DIR] [--data=BYTES] … [--check | -- PROGRAM ARG...]\n"
 	      "       box --lifeline=FD --report=FD [--cwd=DIR] [--weak] -- PROGRAM ARG...\n"
 	      "       (file descriptors from 7 on; 0 to 6, for PROGRAM, are open too)\n",
@@ -163,7 +165,7 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *verb;
 		int (*fn)(int, char **);
-	} verbs[] = { { "filters", filters }, { "up", box_up }, { "join", join } };
+	} verbs[] = { { "filters", filters }, { "up", box_up }, { "bind", box_bind }, { "join", join } };
 
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		if (argc > 1 && !strcmp(argv[1], verbs[i].verb))

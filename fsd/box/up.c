@@ -1,6 +1,7 @@
 /* Makes a box, and is its pid 1.
  *
  *   box up [--ids=UID:GID] [--net=host] [--tmp=BYTES] [--shm=BYTES] [--text=FILE=TEXT]... [--ro=HOST:BOX]... [--rw=HOST:BOX]... [--prefix=HOST:BOX]...
+ *          [--dir=BOX]...
  *
  * Descriptor 7 is a socket to the daemon, 16 and 17 are the seccomp programs, 18 to 22 its cgroups. Messages:
  *
@@ -11,7 +12,7 @@
  *
  * When the socket ends, so does pid 1, and with it every process of the box.
  *
- * A --prefix is read-only too; its HOST was named by somebody whose rights are not ours, so no symbolic link may be in
+ * A --dir is an empty directory, for `box bind` (bind.c). A --prefix is read-only too; its HOST was named by somebody whose rights are not ours, so no symbolic link may be in
  * it. With --ids, which needs root, UID:GID of the host are those inside; else the caller's are. A HOST that is
  * missing fails. */
 #include "box.h"
@@ -51,14 +52,7 @@ enum {
 	SOCKET = BOX_OWN,
 	MOUNTS_MAX = 160,
 	TEXTS_MAX = 8,
-};
-
-struct bind {
-	const char *from, *to; /* TO has no slash in front: it is below the new root */
-	uint64_t attrs;        /* MOUNT_ATTR_* added */
-	bool needed, straight; /* STRAIGHT: a symbolic link on the way is refused */
-	int tree;              /* detached, once it is opened; -1 there is none */
-	bool is_dir;
+	DIRS_MAX = 8,
 };
 
 struct plan {
@@ -71,7 +65,9 @@ struct plan {
 	size_t args_len;
 	const char *texts[TEXTS_MAX];
 	int ntexts;
-	struct bind binds[MOUNTS_MAX];
+	struct box_bind binds[MOUNTS_MAX];
+	const char *dirs[DIRS_MAX]; /* empty ones, that something is bound to later */
+	int ndirs;
 	int nbinds;
 };
 
@@ -128,18 +124,16 @@ static bool add_bind(struct plan *p, const char *from, const char *to, uint64_t 
 {
 	if (p->nbinds == MOUNTS_MAX || *from != '/' || *to != '/')
 		return false;
-	p->binds[p->nbinds++] = (struct bind){ from, to + 1, attrs, needed, false, -1, false };
+	p->binds[p->nbinds++] = (struct box_bind){ from, to + 1, attrs, needed, false, -1, false };
 	return true;
 }
 
 static bool parse_bind(struct plan *p, char *text, uint64_t attrs)
 {
-	char *colon = strrchr(text, ':');
-
-	if (!colon)
+	if (p->nbinds == MOUNTS_MAX || !box_parse_bind(&p->binds[p->nbinds], text, attrs))
 		return false;
-	*colon = 0;
-	return add_bind(p, text, colon + 1, attrs, true);
+	p->nbinds++;
+	return true;
 }
 
 static bool parse(struct plan *p, int argc, char **argv)
@@ -149,7 +143,7 @@ static bool parse(struct plan *p, int argc, char **argv)
 		{ "tmp", required_argument, NULL, 't' },  { "shm", required_argument, NULL, 's' },
 		{ "text", required_argument, NULL, 'x' }, { "ro", required_argument, NULL, 'r' },
 		{ "rw", required_argument, NULL, 'w' },	  { "prefix", required_argument, NULL, 'p' },
-		{ 0 },
+		{ "dir", required_argument, NULL, 'd' },  { 0 },
 	};
 	const uint64_t safe = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
 	bool ok = true;
@@ -167,6 +161,8 @@ static bool parse(struct plan *p, int argc, char **argv)
 			p->shm = optarg;
 		else if (c == 'x' && p->ntexts < TEXTS_MAX)
 			p->texts[p->ntexts++] = optarg;
+		else if (c == 'd' && *optarg == '/' && p->ndirs < DIRS_MAX)
+			p->dirs[p->ndirs++] = optarg + 1;
 		else if (c == 'r')
 			ok &= parse_bind(p, optarg, safe | MOUNT_ATTR_RDONLY);
 		else if (c == 'w')
@@ -179,33 +175,12 @@ static bool parse(struct plan *p, int argc, char **argv)
 	return ok && optind == argc;
 }
 
-/* ---- opening what comes from the host: with its root directory, as the caller ---- */
-
-static int open_tree_of(struct bind *b)
-{
-	struct stat st;
-
-	struct open_how how = { .flags = O_PATH | O_CLOEXEC, .resolve = b->straight ? RESOLVE_NO_SYMLINKS : 0 };
-	int fd = syscall(SYS_openat2, AT_FDCWD, b->from, &how, sizeof(how));
-
-	if (fd < 0)
-		return -1;
-	b->tree = syscall(SYS_open_tree, fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH);
-	int err = errno;
-	close(fd);
-	errno = err;
-	if (b->tree < 0)
-		return -1;
-	b->is_dir = !fstat(b->tree, &st) && S_ISDIR(st.st_mode);
-	struct mount_attr a = { .attr_set = b->attrs };
-	return syscall(SYS_mount_setattr, b->tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &a, sizeof(a));
-}
-
+/* Opens what comes from the host: with its root directory, as the caller. */
 static int open_binds(struct plan *p)
 {
 	for (int i = 0; i < p->nbinds; i++) {
-		struct bind *b = &p->binds[i];
-		if (open_tree_of(b) < 0) {
+		struct box_bind *b = &p->binds[i];
+		if (box_open_bind(b) < 0) {
 			if (b->needed || (errno != ENOENT && errno != EACCES)) {
 				box_say(SOCKET, NULL, 0, "failed bind %d %.200s: %s", errno, b->from,
 					strerror(errno));
@@ -263,39 +238,6 @@ static void plan_system(struct plan *p)
 
 /* ---- building, in the new root, as the box's own user ---- */
 
-/* Makes the directories in front of the last part of PATH. */
-static void make_parents(const char *path)
-{
-	char part[PATH_MAX];
-
-	for (const char *slash = path; (slash = strchr(slash, '/')); slash++) {
-		snprintf(part, sizeof(part), "%.*s", (int)(slash - path), path);
-		mkdir(part, 0755);
-	}
-}
-
-static int make_file(const char *path, const char *text)
-{
-	make_parents(path);
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
-
-	if (fd < 0)
-		return -1;
-	ssize_t n = write(fd, text, strlen(text));
-	close(fd);
-	return n < 0 ? -1 : 0;
-}
-
-static int place(const struct bind *b)
-{
-	if (b->tree < 0)
-		return 0;
-	make_parents(b->to);
-	if (b->is_dir ? mkdir(b->to, 0755) && errno != EEXIST : make_file(b->to, ""))
-		return -1;
-	return syscall(SYS_move_mount, b->tree, "", AT_FDCWD, b->to, MOVE_MOUNT_F_EMPTY_PATH);
-}
-
 static int mount_tmpfs(const char *to, const char *mode, const char *size)
 {
 	char options[128];
@@ -334,7 +276,7 @@ static int make_links(void)
 static int make_texts(const struct plan *p)
 {
 	for (size_t i = 0; i < sizeof(own_files) / sizeof(own_files[0]); i++)
-		if (make_file(own_files[i].path, own_files[i].text))
+		if (box_make_file(own_files[i].path, own_files[i].text))
 			return -1;
 	for (int i = 0; i < p->ntexts; i++) {
 		char path[PATH_MAX];
@@ -342,7 +284,7 @@ static int make_texts(const struct plan *p)
 		if (!text || *p->texts[i] != '/')
 			continue;
 		snprintf(path, sizeof(path), "%.*s", (int)(text - p->texts[i]) - 1, p->texts[i] + 1);
-		if (make_file(path, text + 1))
+		if (box_make_file(path, text + 1))
 			return -1;
 	}
 	return 0;
@@ -372,11 +314,16 @@ static int make_root(const struct plan *p)
 	if (mount_tmpfs("tmp", "1777", p->tmp))
 		return failed("tmpfs");
 	for (int i = 0; i < p->nbinds; i++) {
-		if (place(&p->binds[i])) {
+		if (box_place_bind(&p->binds[i])) {
 			box_say(SOCKET, NULL, 0, "failed bind %d /%.200s: %s", errno, p->binds[i].to,
 				strerror(errno));
 			return -1;
 		}
+	}
+	for (int i = 0; i < p->ndirs; i++) {
+		box_make_parents(p->dirs[i]);
+		if (mkdir(p->dirs[i], 0755) && errno != EEXIST)
+			return failed("root");
 	}
 	if (make_links() || make_texts(p))
 		return failed("root");

@@ -35,7 +35,8 @@ def probe(manifest):
         path = shutil.which(name)
         if not path:
             continue
-        done = subprocess.run([path, *manifest["probe"]], capture_output=True, text=True)
+        asked = [arg.replace("{dir}", manifest["dir"], 1) for arg in manifest["probe"]]
+        done = subprocess.run([path, *asked], capture_output=True, text=True)
         if done.returncode == 0:
             return path, done.stdout.strip()
         if done.returncode == 1 and second is None:
