@@ -75,6 +75,8 @@ struct plan {
 static const char *const system_trees[] = {
 	"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
 };
+/* Without it each first plot reads every font. */
+static const char font_cache[] = "/var/cache/fontconfig";
 static const char *const system_etc[] = {
 	"alternatives", "ca-certificates", "ca-certificates.conf", "ssl/certs", "ssl/openssl.cnf", "fonts",
 	"ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "timezone", "mime.types", "magic",
@@ -227,6 +229,7 @@ static void plan_system(struct plan *p)
 	for (size_t i = 0; i < sizeof(system_trees) / sizeof(system_trees[0]); i++)
 		if (!lstat(system_trees[i], &st) && S_ISDIR(st.st_mode))
 			add_bind(p, system_trees[i], system_trees[i], attrs, true);
+	add_bind(p, font_cache, font_cache, attrs, false);
 	for (size_t i = 0; i < sizeof(system_etc) / sizeof(system_etc[0]); i++)
 		plan_etc(p, system_etc[i], attrs);
 	for (size_t i = 0; i < sizeof(devices) / sizeof(devices[0]); i++) {
