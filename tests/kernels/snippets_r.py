@@ -1,0 +1,53 @@
+"""The cells of test_contract.py in R."""
+
+R = {
+    "file": "a.r",
+    "value": ("40 + 2", "[1] 42"),
+    "string": ("'a\"b\\n\u00e9'", "a\"b\n\u00e9", '"a\\"b\\n\u00e9"'),
+    "none": "x <- 1",
+    "print": "cat({!r}, '\\n', sep = '')",
+    "set": "kept <- {}",
+    "show": "cat(kept, '\\n', sep = '')",
+    "failing": ("cat('before\\n')\n\nlog('a')\ncat('after\\n')\n", "simpleError", 3, 0),
+    "syntax": ("x <- 1\nif x\n", 2),
+    "again": "f <- function() 1\nsetClass('C', representation(a = 'numeric')) -> C\n",
+    "env": "cat(Sys.getenv({!r}, '(absent)'), '\\n', sep = '')",
+    "cwd": "cat(getwd(), '\\n', sep = '')",
+    "chdir": "setwd({!r}) -> there",
+    "prepare": "",
+    "ordered": "for (i in 1:2000) {\n    cat('line', i, '\\n')\n    display(i)\n}\n",
+    "ordered_count": 2000,
+    "binary": ("display(as.raw(rep(0:255, 400)), 'image/png')\n", "image/png",
+               bytes(range(256)) * 400),
+    "large_text": ("display(strrep('z', 300000))\n", "text/plain"),
+    "unicode": "cat('\u00e9\u4e16\U0001f600\\n')",
+    "exit": "kept <- 5\nq(status = {})\n",
+    "bulk": "for (i in 1:64) cat(strrep('y', 2^20))\n",
+    "started": "cat('started\\n')\n",
+    "waits": {
+        "loop": "while (TRUE) {}",
+        "sleep": "Sys.sleep(100)",
+        "subprocess": "system('sleep 100')",
+        "pipeline": "readLines(pipe('sleep 100'))",
+        "function": "f <- function(i) repeat sapply(1:10, sqrt)\nf()",
+        "native": "x <- besselK(runif(1e8), 3)",
+        "all caught": "repeat tryCatch(Sys.sleep(100), condition = function(c) NULL)",
+        "bulk": "repeat cat(strrep('z', 4096))",
+    },
+    "interrupt_name": "interrupt",
+    # A handler of the cell's may take the first. A signal just before a child is there waits for its end.
+    "needs_a_second": {"all caught", "subprocess", "pipeline"},
+    "deaf": "repeat tryCatch({ suspendInterrupts(1); break }, condition = identity)",
+    "late": "system('mkfifo gate; { read -r x < gate; echo late; } &')\n",
+    "late_go": "cat('x\\n', file = fifo('gate', 'w', blocking = TRUE))\n",
+    "background": "system('{ sleep 0.2; echo background; } &')\n",
+    "nul": b"cat('a\\n')\n\0\n",
+    "crlf": b"a <- 1\r\nb <- 2\r\ncat(a + b, '\\n', sep = '')\r\n",
+    "no_newline": b"cat('end\\n')",
+    "at_exit": ".Last <- function() cat('left\\n')",
+    "stdin": "cat(\"'\", readLines(stdin()), readLines(file('stdin')), \"'\\n\", sep = '')",
+    "control": "for (fd in 3:6) cat(Sys.readlink(paste0('/proc/self/fd/', fd)), '\\n')\n"
+               "system('for fd in /proc/self/fd/[3-9] /proc/self/fd/??*; do readlink $fd; done')\n",
+}
+
+SNIPPETS = {"r": R}
