@@ -1,6 +1,7 @@
 """What only the Python drivers do, in both tiers."""
 
 import os
+import shutil
 import signal
 import statistics
 import time
@@ -292,8 +293,83 @@ with multiprocessing.get_context('spawn').Pool(1) as pool: print(pool.map(abs, [
     assert (done.status, done.stdout) == ("ok", "[1, 4, 9]\n[4]\n")
 
 
-def test_no_history_no_threads(run):
-    assert run("import os; len(os.listdir('/proc/self/task'))").value["text/plain"] == "1"
+def test_no_history_no_threads(fresh):
+    assert fresh.run("import os; len(os.listdir('/proc/self/task'))").value["text/plain"] == "1"
+
+
+def test_a_library_that_is_not_as_expected_can_be_imported(driver):
+    """Plotly without the method that is taken away there."""
+    package = driver.cwd / "plotly"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "basedatatypes.py").write_text("class BaseFigure: pass")
+    done = driver.run("import plotly.basedatatypes\nplotly.__file__")
+    assert done.status == "ok" and done.value["text/plain"].startswith(str(driver.cwd))
+    assert "plotly.basedatatypes stays as it is" in done.of("log")[0]["text"]
+    driver.run("import sys\nfor name in [*sys.modules]:\n"
+               "    if name.startswith('plotly'): del sys.modules[name]")
+    shutil.rmtree(package)
+
+
+# What a cell finds when it is the first.
+
+def test_nothing_is_imported_for_a_cell(fresh):
+    done = fresh.run("import sys\nsorted({'numpy', 'pandas', 'matplotlib', 'plotly', 'altair', "
+                     "'jedi', 'matplotlib_inline'} & set(sys.modules))")
+    assert done.value["text/plain"] == "[]"
+
+
+def test_nothing_is_left_of_the_warming(fresh, name):
+    done = fresh.run("sorted(each for each in globals() if not each.startswith('__'))")
+    names = eval(done.value["text/plain"])
+    assert not set(names) & {"_", "__", "_0", "_i0", "_i00"} or name == "python", names
+    assert fresh.run("Out").value["text/plain"].startswith("{1: [")
+    if name == "python":
+        assert fresh.run("In").value["text/plain"].count("'") == 8  # '', and three cells
+        assert fresh.run("_i2").value["text/plain"] == "Out"
+    assert fresh.run("1/0").error["traceback"][1] == '  File "a.py", line 1, in <module>'
+
+
+def test_set_before_the_first_cell(fresh):
+    new = fresh.base / "new"
+    fresh.cwd.rename(new)
+    fresh.cwd.mkdir()
+    (fresh.cwd / "here.py").write_text("x = 1")
+    (new / "lib.py").write_text("y = 2")
+    fresh.send({"op": "set", "env": {"A": "1", "TZ": "Asia/Tokyo", "PYTHONPATH": str(new)},
+                "cwd": str(fresh.cwd)})  # the same name, another directory
+    done = fresh.run("import os, time, here, lib\n"
+                     "os.environ['A'], os.listdir(), time.localtime(0).tm_hour")
+    assert done.value["text/plain"] == "('1', ['here.py'], 9)"
+
+
+def test_packages_of_a_home_that_comes_later(fresh, name):
+    """As with a spare: at its start the home was an empty directory."""
+    if name != "python":
+        pytest.skip("python -S looks at no home")
+    place = eval(fresh.run("import site; site.getusersitepackages()").value["text/x-repr"])
+    os.makedirs(place)
+    with open(os.path.join(place, "mine.py"), "w") as file:
+        file.write("")
+    with open(os.path.join(place, "a.pth"), "w") as file:
+        file.write(str(fresh.cwd))
+    assert fresh.run("import mine").status == "error"
+    fresh.send({"op": "set", "cwd": str(fresh.cwd)})
+    done = fresh.run("import mine, subprocess, sys\n"
+                     "command = [sys.executable, '-c', 'import sys; print(sys.path)']\n"
+                     "sys.path == eval(subprocess.run(command, capture_output=True).stdout)")
+    assert done.value["text/plain"] == "True"
+
+
+def test_variables_that_python_reads_at_its_start(fresh):
+    (fresh.cwd / "p").mkdir()
+    (fresh.cwd / "p" / "only_here.py").write_text("")
+    fresh.run("import time, sys\nbefore = list(sys.path)\nhour = time.localtime(0).tm_hour")
+    done = fresh.run("import only_here\ntime.localtime(0).tm_hour",
+                     env={"TZ": "XYZ-3", "PYTHONPATH": f"/nonexistent:{fresh.cwd / 'p'}"})
+    assert done.value["text/plain"] == "3"
+    assert fresh.run("sys.path == before, time.localtime(0).tm_hour == hour"
+                     ).value["text/plain"] == "(True, True)"
 
 
 def test_source_of_a_function(driver):

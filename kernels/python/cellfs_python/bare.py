@@ -3,7 +3,7 @@
 import builtins
 import sys
 
-from . import bundle
+from . import bundle, rich
 from .interpreter import Interpreter
 
 
@@ -28,7 +28,9 @@ class Bare(Interpreter):
         return "\n".join(line[len(indent):] if line.startswith(indent) else line for line in lines)
 
     def formats(self, value):
-        return bundle.formats(value, lambda method: bundle.complain(method))
+        data, meta = bundle.formats(value)
+        rich.add(value, data, meta)
+        return data, meta
 
     def _display(self, *values, display_id=None, raw=False, metadata=None):
         """Show values with all their formats; with `display_id` they can be updated."""

@@ -18,38 +18,42 @@ METHODS = {
     "_repr_javascript_": "application/javascript",
 }
 MOST_FORMATS = 32
+META_LIMIT = 4096
 
 
-def formats(value, degraded):
+def formats(value):
     """The bundle and metadata of `value` by its `_repr_*_` methods and its repr.
 
-    A failing method costs its own format only, told to `degraded(method)`; a failing repr raises.
+    A failing method costs its own format only, and stderr says so; a failing repr raises.
     """
     data, meta = {}, {}
     if not isinstance(value, type):
         for method in ("_repr_mimebundle_", *METHODS):
-            function = getattr(value, method, None)
-            if not callable(function):
-                continue
             try:
-                made = function()
+                _ask(value, method, data, meta)
             except Exception:
-                degraded(method)
-                continue
-            if made is None:
-                continue
-            extra = {}
-            if isinstance(made, tuple) and len(made) == 2:
-                made, extra = made
-            if method == "_repr_mimebundle_":
-                data.update(made)
-                meta.update(extra)
-            elif METHODS[method] not in data:
-                data[METHODS[method]] = made
-                if extra:
-                    meta[METHODS[method]] = extra
-    data.setdefault("text/plain", repr(value))
+                complain(method)
+    if "text/plain" not in data:
+        data["text/plain"] = repr(value)
     return data, meta
+
+
+def _ask(value, method, data, meta):
+    mime = METHODS.get(method)
+    function = None if mime in data else getattr(value, method, None)
+    made = function() if callable(function) else None
+    if made is None:
+        return
+    extra = {}
+    if isinstance(made, tuple) and len(made) == 2:
+        made, extra = made
+    if mime is None:
+        data.update(made)
+        meta.update(extra)
+    else:
+        data[mime] = made
+        if extra:
+            meta[mime] = extra
 
 
 def readable(value, data):
@@ -65,19 +69,33 @@ def pack(data):
     for mime, value in data.items():
         if value is None or not isinstance(mime, str) or len(packed) == MOST_FORMATS:
             continue
-        if isinstance(value, str) and _binary(mime):
-            try:
-                value = base64.b64decode(value.encode("ascii"), validate=False)
-            except (binascii.Error, UnicodeEncodeError):
-                pass
-        if isinstance(value, (bytes, bytearray, memoryview)):
-            packed[mime] = None, bytes(value)
-        elif isinstance(value, str):
-            packed[mime] = dumps(value), value.encode("utf-8", "replace")
-        else:
-            text = dumps(value)
-            packed[mime] = b'{"json":' + text + b"}", text
+        try:
+            packed[mime] = _pack(mime, value)
+        except Exception:  # what JSON has no form for: a circle, too deep
+            complain(f"the format {mime}")
     return packed
+
+
+def _pack(mime, value):
+    if isinstance(value, str) and _binary(mime):
+        try:
+            value = base64.b64decode(value.encode("ascii"), validate=False)
+        except (binascii.Error, UnicodeEncodeError):
+            pass
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return None, bytes(value)
+    if isinstance(value, str):
+        return dumps(value), value.encode("utf-8", "replace")
+    text = dumps(value)
+    return b'{"json":' + text + b"}", text
+
+
+def metadata(meta):
+    """`meta` if it has a form in JSON, and a short one."""
+    try:
+        return meta if len(dumps(meta)) < META_LIMIT else None
+    except Exception:
+        return None
 
 
 def _binary(mime):

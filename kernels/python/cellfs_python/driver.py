@@ -8,14 +8,14 @@ import os
 import platform
 import sys
 import threading
+import time
 
-from . import bundle, errors, imports
+from . import bundle, errors, imports, rich
 from .interrupts import Interrupts
 from .streams import Streams
 from .wire import PROTOCOL, Wire
 
 LANGUAGE = "python"
-META_LIMIT = 4096
 
 
 class StdinUnavailable(RuntimeError):
@@ -60,11 +60,19 @@ class Driver:
                     self.wire.log(f"only protocol {PROTOCOL} is spoken here")
                     return 1
                 self.wire.spool = command["spool"]
+                self._set({"cwd": command["cwd"]})  # what it names may have been mounted since
                 self.wire.send({"ev": "ready"})
             elif operation == "shutdown":
                 return 0
             else:
                 self.wire.log(f"unknown op {operation!r}")
+
+    def warm(self):
+        """Go the way of a cell once: the first one is then as fast as the others."""
+        with contextlib.suppress(Exception):
+            self.interpreter.warm()
+            bundle.pack(bundle.readable("", self.interpreter.formats("")[0]))
+            errors.describe(ValueError(), "")
 
     def execute(self, command):
         """Run one cell and say how it ended."""
@@ -139,6 +147,7 @@ class Driver:
                 os.chdir(command["cwd"])
         except OSError as error:
             self.wire.log(f"set: {error}")
+        _find_user_site()
 
     # What the interpreter calls.
 
@@ -165,7 +174,7 @@ class Driver:
                 event = {"ev": "display", "id": self.run, "kind": kind}
                 if display_id is not None:
                     event["display_id"] = str(display_id)
-                if meta and len(str(meta)) < META_LIMIT:
+                if meta and bundle.metadata(meta):
                     event["meta"] = meta
                 self.wire.display(event, formats)
 
@@ -254,7 +263,35 @@ def change(env):
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+    if before:
+        _follow(before)
     return before
+
+
+def _find_user_site():
+    """Put the user's packages where Python has them that finds them at its start."""
+    site = sys.modules.get("site")
+    if not site or not site.ENABLE_USER_SITE:
+        return
+    place = site.getusersitepackages()
+    if place in sys.path or not os.path.isdir(place):
+        return
+    before = list(sys.path)
+    site.addsitedir(place)
+    system = (index for index, path in enumerate(before) if path.endswith("-packages"))
+    at = next(system, len(before))
+    sys.path[:] = [*before[:at], *sys.path[len(before):], *before[at:]]
+
+
+def _follow(before):
+    """Do what Python does with some variables when it starts."""
+    if "TZ" in before:
+        time.tzset()
+    if "PYTHONPATH" in before:
+        old, new = (list(filter(None, (value or "").split(":")))
+                    for value in (before["PYTHONPATH"], os.environ.get("PYTHONPATH")))
+        sys.path[:] = [place for place in sys.path if place not in old]
+        sys.path[1:1] = new
 
 
 @contextlib.contextmanager
@@ -280,10 +317,11 @@ def main():
     """Start the driver, serve, and leave by Python's own way out."""
     faulthandler.enable(2)
     sys.argv = [""]
-    os.environ.setdefault("PLOTLY_RENDERER", "plotly_mimetype")
+    os.environ.setdefault("PLOTLY_RENDERER", rich.PLOTLY_RENDERER)
     driver = Driver()
     _prepare_builtins(driver)
     sys.path[0] = ""  # not before: what lies in the workspace is no module of the driver's
+    driver.warm()
     gc.freeze()
     try:
         return driver.serve()

@@ -4,12 +4,15 @@ import importlib.abc
 import signal
 import sys
 
+from . import rich
+
 
 class AfterImport(importlib.abc.MetaPathFinder):
     """Calls a function with a module when that has been imported."""
 
-    def __init__(self):
+    def __init__(self, log):
         self._hooks = {}
+        self._log = log
         sys.meta_path.insert(0, self)
 
     def on(self, name, hook):
@@ -32,7 +35,10 @@ class AfterImport(importlib.abc.MetaPathFinder):
 
         def exec_module(module):
             execute(module)
-            hook(module)
+            try:
+                hook(module)
+            except Exception as error:  # the library is another than it was
+                self._log(f"{name} stays as it is: {error!r}")
 
         spec.loader.exec_module = exec_module
         return spec
@@ -40,19 +46,43 @@ class AfterImport(importlib.abc.MetaPathFinder):
 
 def install(driver):
     """Fit the driver to the libraries that draw, show or ask."""
-    after = AfterImport()
+    after = AfterImport(driver.wire.log)
 
     def matplotlib(module):
         # Not by setting MPLBACKEND: a child process has no such module.
         if "MPLBACKEND" not in sys.modules["os"].environ:
             module.rcParams["backend"] = "module://cellfs_python.backend"
 
-    def figure(module):
-        def png(self):
-            from . import backend
-            return backend.render(self)
+    def axes(module):
+        from . import charts
+        charts.watch(module.Axes)
 
-        module.Figure._repr_png_ = png
+    def fonts(module):
+        from . import fonts
+        fonts.install(module)
+
+    def pylabtools(module):
+        def select_figure_formats(shell, formats, **options):
+            """Draw figures in these formats from now on."""
+            from . import backend
+            backend.choose(formats, options)
+
+        module.select_figure_formats = select_figure_formats
+
+    def plotly_figures(module):
+        del module.BaseFigure._ipython_display_  # it shows what should be the cell's value
+
+    def plotly_renderers(module):
+        show = module.show
+
+        def show_here(fig, renderer=None, *arguments, **options):
+            if renderer is None and module.renderers.default == rich.PLOTLY_RENDERER \
+                    and not isinstance(fig, dict):
+                driver.display(fig)
+            else:
+                show(fig, renderer, *arguments, **options)
+
+        module.show = show_here
 
     def backend(module):
         module.publish = driver.display
@@ -95,7 +125,11 @@ def install(driver):
     after.on("os", os)
     after.on("asyncio", asyncio)
     after.on("matplotlib", matplotlib)
-    after.on("matplotlib.figure", figure)
+    after.on("matplotlib.axes._axes", axes)
+    after.on("matplotlib.font_manager", fonts)
+    after.on("IPython.core.pylabtools", pylabtools)
+    after.on("plotly.basedatatypes", plotly_figures)
+    after.on("plotly.io._renderers", plotly_renderers)
     after.on("cellfs_python.backend", backend)
     after.on("PIL.ImageShow", image_show)
     after.on("getpass", getpass)

@@ -23,7 +23,7 @@ try:
     from IPython.core.autocall import ExitAutocall
     from IPython.core.displayhook import DisplayHook
     from IPython.core.displaypub import DisplayPublisher
-    from IPython.core.formatters import PlainTextFormatter
+    from IPython.core.formatters import DisplayFormatter, MimeBundleFormatter, PlainTextFormatter
     from IPython.core.history import HistoryManager
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
     from IPython.core.release import version
@@ -32,6 +32,7 @@ finally:
     for _name in _left_out:
         sys.modules.pop(_name, None)
 
+from . import rich  # noqa: E402
 from .interpreter import Interpreter  # noqa: E402
 
 # Types without methods to look for: asking all formatters costs more than such a cell.
@@ -69,6 +70,21 @@ class _PlainText(PlainTextFormatter):
     __call__ = getattr(PlainTextFormatter.__call__, "__wrapped__", PlainTextFormatter.__call__)
 
 
+class _Bundle(MimeBundleFormatter):
+    def __call__(self, obj, include=None, exclude=None):
+        made = super().__call__(obj, include=include, exclude=exclude)
+        good = isinstance(made, tuple) and [type(part) for part in made] == [dict, dict]
+        return made if good else ({}, {})
+
+
+class _Formatter(DisplayFormatter):
+    def format(self, obj, include=None, exclude=None):
+        data, meta = super().format(obj, include, exclude)
+        if data and not include and not exclude:
+            rich.add(obj, data, meta)
+        return data, meta
+
+
 class _Shell(InteractiveShell):
     driver = interpreter = None
 
@@ -81,6 +97,11 @@ class _Shell(InteractiveShell):
 
     def _exiter_default(self):
         return _Exit(self)
+
+    def init_display_formatter(self):
+        self.display_formatter = _Formatter(parent=self)
+        self.display_formatter.mimebundle_formatter = _Bundle(parent=self.display_formatter)
+        self.configurables.append(self.display_formatter)
 
     def init_virtualenv(self):
         """The interpreter was chosen by the daemon."""
@@ -106,10 +127,23 @@ class _Shell(InteractiveShell):
         return SList(out.splitlines()) if split else LSString(out)
 
     def run_line_magic(self, magic_name, line, _stack_depth=1):
+        if magic_name == "config":
+            self._know_inline_backend()
         return self._interruptible(super().run_line_magic, magic_name, line, _stack_depth + 2)
 
     def run_cell_magic(self, magic_name, line, cell):
         return self._interruptible(super().run_cell_magic, magic_name, line, cell)
+
+    def _know_inline_backend(self):
+        """`%config InlineBackend.figure_formats = …` chooses the formats of figures."""
+        try:
+            from matplotlib_inline.config import InlineBackend
+        except ImportError:
+            return
+        inline = InlineBackend.instance(parent=self)
+        if inline not in self.configurables:
+            inline.shell = self
+            self.configurables.append(inline)
 
     def _interruptible(self, magic, *arguments):
         """Some magics swallow KeyboardInterrupt, or rename it; it ends the cell all the same."""
@@ -157,7 +191,8 @@ class Shell(Interpreter):
 
     def transform(self, source):
         code = self.shell.transform_cell(source)
-        self.shell.history_manager.store_inputs(self.number, code, source)
+        if self.number:  # not of warm()
+            self.shell.history_manager.store_inputs(self.number, code, source)
         return code
 
     def rewrite(self, tree):

@@ -16,12 +16,14 @@ def dumps(value):
     """Strict JSON without spaces: what has no JSON form becomes null or text."""
     try:
         text = _encode(value)
-    except ValueError:
-        text = _encode(_finite(value))
+    except (TypeError, ValueError):
+        text = _encode(_strict(value))
     return text.encode("utf-8", "replace")
 
 
 def _fallback(value):
+    if isinstance(value, (set, frozenset)):
+        return list(value)
     for method in ("item", "tolist", "isoformat"):
         if hasattr(value, method):
             try:
@@ -31,14 +33,16 @@ def _fallback(value):
     return str(value)
 
 
-def _finite(value):
+def _strict(value):
+    if value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, float):
+        return value if value - value == 0 else None  # not so NaN and infinity
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {str(key): _strict(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and (value != value or value in (float("inf"), -float("inf"))):
-        return None
-    return value
+        return [_strict(item) for item in value]
+    return _strict(_fallback(value))
 
 
 _encode = json.JSONEncoder(
