@@ -40,7 +40,7 @@ ifndef SANITIZE
 HARDEN := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 endif
 
-PKGS     := fuse3 jansson
+PKGS     := fuse3 jansson libmagic
 pkg_cflags := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 pkg_libs   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 unit_cflags := $(shell pkg-config --cflags cmocka 2>/dev/null)
@@ -75,7 +75,7 @@ endif
 .PHONY: all unit deps run test check asan lint fuzz fuzzers bench vm-test install uninstall \
 	install-apparmor clean format help FORCE
 
-all: $(BUILD)/cellfs $(BUILD)/box $(BUILD)/libbox.so
+all: $(BUILD)/cellfs $(BUILD)/box $(BUILD)/libbox.so kernels/java/cellfs.jar kernels/javascript/packages.js kernels/r/driver.rds
 
 help:
 	@printf '%s\n' \
@@ -99,8 +99,8 @@ help:
 
 # Rewritten, and so everything rebuilt, when the compiler or a flag has changed.
 $(O)/flags: FORCE
-	@pkg-config --exists 'fuse3 >= 3.10.5' jansson || { \
-		echo 'cellfs: missing: the headers of libfuse 3 or jansson (make deps SETS=build)' >&2; \
+	@pkg-config --exists 'fuse3 >= 3.10.5' jansson libmagic || { \
+		echo 'cellfs: missing: the headers of libfuse 3, jansson or libmagic (make deps SETS=build)' >&2; \
 		exit 1; }
 	@mkdir -p $(@D)
 	@printf '%s\n' "$$FLAGS" | cmp -s - $@ || printf '%s\n' "$$FLAGS" >$@
@@ -122,6 +122,18 @@ $(BUILD)/box: $(BOX:fsd/box/%.c=$(O)/box/%.o)
 # For fork servers: entering a box without exec. What makes filters and boxes is left out.
 $(BUILD)/libbox.so: $(patsubst %,$(O)/box/%.o,join end lock load)
 	$(cc) -shared -Wl,--gc-sections -Wl,-z,defs $(LDFLAGS) -o $@ $^
+
+# The Java driver: where there is no JDK the script says so, and makes nothing.
+kernels/java/cellfs.jar: $(wildcard kernels/java/src/cellfs/*.java) $(addprefix kernels/java/,native.c start.sh build)
+	@CC="$(CC)" kernels/java/build
+
+# The same for npm and the JavaScript driver.
+kernels/javascript/packages.js: $(addprefix kernels/javascript/,build package.json package-lock.json packages.entry.js)
+	@kernels/javascript/build $(O)/javascript
+
+# The same for R.
+kernels/r/driver.rds: $(wildcard kernels/r/*.R) kernels/r/build
+	@kernels/r/build
 
 unit: $(UNIT)
 
@@ -235,4 +247,5 @@ compile_commands.json: FORCE
 clean:
 	@if grep -q " $(CURDIR)/build/" /proc/self/mountinfo; then \
 		echo 'cellfs: something is still mounted below build/' >&2; exit 1; fi
-	rm -rf build compile_commands.json
+	rm -rf build compile_commands.json kernels/java/cellfs.j* kernels/java/libcellfs.so \
+		kernels/javascript/packages.js kernels/r/driver.rds

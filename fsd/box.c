@@ -15,7 +15,11 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-enum { START_US = 30 * 1000000, GROUP_RETRY_US = 50000 };
+enum {
+	START_US = 30 * 1000000,
+	GROUP_RETRY_US = 50000,
+	NEEDS_MAX = 60, /* prefixes for Jupyter kernels: box has room for more binds than that */
+};
 
 enum box_event { E_UP, E_EMPTY, E_GIVE, E_END, E_COUNT };
 
@@ -233,22 +237,85 @@ static void on_net(void *arg, const char *why)
 		context_log(b->ctx, "network: %s", why);
 }
 
+/* The directories that config/disk is about; -1 for one that is not there. */
+static void open_dirs(struct context *c, int dirs[2])
+{
+	static const char *const subs[] = { "workspace", "home" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(subs); i++) {
+		auto_free char *path = context_path(c, subs[i]);
+		dirs[i] = openat(c->world->contexts_dir, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	}
+}
+
 /* Nobody in the box can write yet. */
 static void start_meter(struct box *b)
 {
-	static const char *const subs[] = { "workspace", "home" };
-	int dirs[] = { -1, -1 };
+	int dirs[2];
 
 	if (!b->ctx)
 		return;
-	for (size_t i = 0; i < ARRAY_SIZE(subs); i++) {
-		auto_free char *path = context_path(b->ctx, subs[i]);
-		dirs[i] = openat(b->world->contexts_dir, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	}
+	open_dirs(b->ctx, dirs);
 	meter_add(b->world->meter, &b->ctx->metered, b->fds[BOX_UP_PROC], dirs);
 	meter_shm(&b->ctx->metered, b->fds[BOX_UP_SHM]);
 	drop_fd(&dirs[0]);
 	drop_fd(&dirs[1]);
+}
+
+/* ---- the disk of who writes through the mount ---- */
+
+enum { DISK_WATCH_US = 10 * 1000000, DISK_LOG_US = 1000000 };
+
+/* Nobody has written for a while: nothing has to be known. */
+static void unwatch_disk(void *arg)
+{
+	struct context *c = arg;
+
+	if (!c->box)
+		meter_del(c->world->meter, &c->metered);
+}
+
+static void watch_disk(struct context *c)
+{
+	int dirs[2];
+
+	timer_set(c->world->loop, &c->disk_timer, DISK_WATCH_US, unwatch_disk, c);
+	if (c->box)
+		return;
+	meter_limit(&c->metered, 0, c->conf.v[C_DISK].v);
+	if (!list_empty(&c->metered.link))
+		return;
+	open_dirs(c, dirs);
+	meter_add(c->world->meter, &c->metered, -1, dirs);
+	drop_fd(&dirs[0]);
+	drop_fd(&dirs[1]);
+}
+
+int box_disk_room(struct context *c, int64_t bytes, int64_t files)
+{
+	watch_disk(c);
+	struct meter_usage left = meter_left(&c->metered);
+	bool over = bytes > left.bytes;
+
+	if (!over && files <= left.files)
+		return 0;
+	if (mono_us() - c->disk_told >= DISK_LOG_US) {
+		auto_buf struct buf limit = { 0 };
+		c->disk_told = mono_us();
+		buf_size(&limit, c->conf.v[C_DISK].v);
+		if (!over) {
+			buf_reset(&limit);
+			buf_printf(&limit, "%lld files", (long long)meter_max_files(c->conf.v[C_DISK].v));
+		}
+		context_log(c, "disk limit %s: what was written through the mount does not fit any more (config/disk)",
+			    limit.s);
+	}
+	return -ENOSPC;
+}
+
+void box_disk_grew(struct context *c, int64_t bytes, int64_t files)
+{
+	meter_beside(&c->metered, bytes, files);
 }
 
 static void on_message(struct box *b, const char *line, int nfds)
@@ -298,11 +365,15 @@ static void on_socket(void *arg, uint32_t mask)
 	on_message(b, line, nfds);
 }
 
-/* Whoever installs below his home (~/bin, ~/.local excepted) does not show all of it to his cells. */
+/* Whoever installs below his home (in ~/bin, in ~/.local/bin) does not show all of it to his cells. */
 static bool is_home(const struct who *who, const char *dir)
 {
 	static const char *const signs[] = { ".profile", ".bashrc", ".bash_history", ".ssh", ".config" };
 	auto_close int fd = open_as(who, dir);
+	const char *slash = strrchr(dir, '/');
+
+	if (slash && !strcmp(slash, "/.local")) /* what programs keep of him is in its share and state */
+		return true;
 
 	for (size_t i = 0; fd >= 0 && i < ARRAY_SIZE(signs); i++)
 		if (faccessat(fd, signs[i], F_OK, AT_SYMLINK_NOFOLLOW) == 0)
@@ -333,8 +404,12 @@ static void add_interpreters(struct box *b, struct strings *opts)
 	struct context *c = b->ctx;
 	struct who self = { geteuid(), getegid(), 0 }, namer = c ? context_namer(c) : self;
 
-	for (size_t i = 0; i < b->world->langs.n; i++)
-		add_prefix(b, opts, &self, b->world->langs.v[i].interpreter);
+	for (size_t i = 0; i < b->world->langs.n; i++) {
+		const struct lang *l = &b->world->langs.v[i];
+		add_prefix(b, opts, &self, l->interpreter);
+		for (char **need = l->needs; need && *need && b->prefixes.n < NEEDS_MAX; need++)
+			add_prefix(b, opts, &self, *need);
+	}
 	for (size_t i = 0; c && i < c->overrides.n; i++) {
 		const char *text = c->overrides.entries[i].value;
 		if (*text == '/')
@@ -672,11 +747,12 @@ void box_forget(struct context *c)
 {
 	struct box *b = c->box;
 
+	timer_stop(c->world->loop, &c->disk_timer);
+	meter_del(c->world->meter, &c->metered);
 	if (!b)
 		return;
 	c->box = NULL;
 	b->ctx = NULL;
-	meter_del(c->world->meter, &c->metered);
 	end(b);
 }
 

@@ -53,6 +53,10 @@ int64_t box_limit(const struct context *c, enum setting_key key);
 int box_check_dir(struct context *c, const char *path);
 /* Is there something at PATH, if it is in what the box's own may write? 0, -errno, or 1: it is elsewhere. */
 int box_check_interpreter(struct context *c, const char *path);
+/* For who writes into C's workspace through the mount: do so many bytes and files more fit into config/disk, as far as
+ * is known? 0, or -ENOSPC with a line in the log. And then: what it was (may be negative). */
+int box_disk_room(struct context *c, int64_t bytes, int64_t files);
+void box_disk_grew(struct context *c, int64_t bytes, int64_t files);
 /* What the meter found. */
 void box_over(void *arg, uint64_t id, enum meter_over what, int64_t amount);
 

@@ -76,7 +76,7 @@ static void body_leave(struct body *b)
 
 bool body_is_cell(const struct body *b)
 {
-	return b->dir == B_CELLS && lang_for_cell(&b->ctx->world->langs, b->name);
+	return b->dir == B_CELLS && kernel_is_cell(b->ctx, b->name);
 }
 
 static int admit_queue(struct context *c, const char *name)
@@ -97,7 +97,7 @@ int body_admit(struct context *c, enum body_dir dir, const char *name)
 			context_log(c, "%s is refused: the disk of STATE_DIR is full", name);
 		return err;
 	}
-	if (dir != B_CELLS || !lang_for_cell(&c->world->langs, name))
+	if (dir != B_CELLS || !kernel_is_cell(c, name))
 		return 0;
 	struct speaker s = kernel_speaker(c, name);
 	if (!s.lang || (!s.interpreter && !s.lang->interpreter)) {
@@ -483,8 +483,7 @@ static int move_body(struct body *b, const char *to, bool noreplace)
 static int rename_cell(struct body *b, const char *to, bool noreplace)
 {
 	struct context *c = b->ctx;
-	const struct langs *ls = &c->world->langs;
-	const struct lang *was = lang_for_cell(ls, b->name), *is = lang_for_cell(ls, to);
+	const struct lang *was = kernel_speaker(c, b->name).lang, *is = kernel_speaker(c, to).lang;
 	auto_free char *from = xstrdup(b->name);
 	bool dirty = b->dirty, fresh = is && was != is;
 
@@ -584,6 +583,15 @@ bool body_dir_empty(struct context *c, enum body_dir dir)
 
 /* ---- values ---- */
 
+/* An extension that nothing has, and that config/kernel may give to a language. Longer ones are editors' drafts. */
+static bool may_be_ext(const char *name)
+{
+	enum { EXT_MAX = 8 };
+	size_t n = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+-");
+
+	return n && n <= EXT_MAX && !name[n] && !strchr("0123456789_+-", *name);
+}
+
 bool value_name(struct context *c, enum body_dir dir, const char *name)
 {
 	switch (dir) {
@@ -592,7 +600,7 @@ bool value_name(struct context *c, enum body_dir dir, const char *name)
 	case B_ENV:
 		return env_name_ok(name);
 	case B_KERNEL:
-		return lang_for_ext(&c->world->langs, name);
+		return lang_for_ext(&c->world->langs, name) || may_be_ext(name);
 	default:
 		return false;
 	}

@@ -20,6 +20,11 @@ static int child_of(struct world *w, uint64_t parent, const char *name, struct n
 	return ino ? node_get(w, ino, n) : -ENOENT;
 }
 
+int tree_refusal(const struct node *n)
+{
+	return n->run || n->row->of == O_CELL || n->kind == N_RESULTS || n->kind == N_HISTORY ? -EROFS : -EPERM;
+}
+
 /* A made directory in which names of the user's can be: makes NAME there. *INO is what it became. */
 int tree_create(const struct node *dir, const char *name, mode_t mode, uint64_t *ino)
 {
@@ -27,7 +32,7 @@ int tree_create(const struct node *dir, const char *name, mode_t mode, uint64_t 
 	int err;
 
 	if (dir->row->shape != S_DIR || !dir->row->dir)
-		return dir->run || dir->kind == N_RESULTS || dir->kind == N_HISTORY ? -EROFS : -EPERM;
+		return tree_refusal(dir);
 	if ((*ino = tree_lookup(dir, name)))
 		return -EEXIST;
 	if (value_name(dir->ctx, node_body_dir(dir), name)) {
@@ -60,7 +65,7 @@ int tree_mkdir(struct world *w, uint64_t parent, const char *name, uint64_t *ino
 		*ino = node_ino(n.ctx->id, 0, N_CELLS);
 		return 0;
 	}
-	return n.run || n.kind == N_RESULTS || n.kind == N_HISTORY ? -EROFS : -EPERM;
+	return tree_refusal(&n);
 }
 
 int tree_unlink(struct world *w, uint64_t parent, const char *name)
@@ -126,6 +131,11 @@ int tree_rmdir(struct world *w, uint64_t parent, const char *name)
 		context_abandon(n.ctx);
 		context_stop(n.ctx, "removed", true);
 		return 0;
+	case N_KEPT: /* it goes with its run */
+	case N_KEPT_DIR:
+	case N_NEW_KEPT:
+	case N_NEW_KEPT_DIR:
+		return 0;
 	case N_RUN:
 		return context_forget(n.ctx, n.run->number);
 	case N_RESULT:
@@ -170,8 +180,10 @@ int tree_rename(struct world *w, uint64_t parent, const char *name, uint64_t new
 		return -EINVAL;
 	if (n.kind == N_CTX)
 		return newdir.kind == N_CONTEXTS ? world_rename(w, n.ctx, to) : -EXDEV;
+	if (tree_refusal(&newdir) == -EROFS)
+		return -EROFS;
 	if (n.row->shape != S_BODY && n.row->shape != S_VALUE)
-		return -EPERM;
+		return tree_refusal(&n);
 	if (parent != newparent)
 		return -EXDEV;
 	if (n.row->shape == S_VALUE)

@@ -5,6 +5,8 @@
 
 #include "tree.h"
 
+/* Why nothing can be made in N, or of it: results never change (-EROFS), the rest is not for that (-EPERM). */
+int tree_refusal(const struct node *n);
 /* Makes file NAME in DIR; *INO is what it became, or what has the name already (-EEXIST). */
 int tree_create(const struct node *dir, const char *name, mode_t mode, uint64_t *ino);
 int tree_mkdir(struct world *w, uint64_t parent, const char *name, uint64_t *ino);

@@ -1,5 +1,6 @@
 #include "context.h"
 
+#include "artifact.h"
 #include "box.h"
 #include "kernel.h"
 
@@ -314,6 +315,7 @@ void context_free(struct context *c)
 	c->scheduling = true;
 	while (!list_empty(&c->kernels))
 		kernel_free(container_of(c->kernels.next, struct kernel, link));
+	artifact_free(c);
 	box_forget(c);
 	while (!list_empty(&c->live))
 		run_free(container_of(c->live.next, struct run, link));
@@ -393,6 +395,14 @@ static bool any_kernel(struct context *c, enum kernel_state a, enum kernel_state
 	return false;
 }
 
+static bool any_alive(struct context *c)
+{
+	list_for(it, &c->kernels)
+		if (kernel_alive(container_of(it, struct kernel, link)))
+			return true;
+	return false;
+}
+
 void context_print_status(struct context *c, struct buf *out)
 {
 	if (c->active && c->active->state == R_RUNNING)
@@ -434,6 +444,7 @@ static void start_run(struct context *c, struct run *r)
 		run_finish(r, ST_CANCELLED, "option eval: false");
 	} else {
 		struct kernel *k = kernel_for(c, r->cell_name);
+		artifact_start(c);
 		if (k)
 			kernel_run(k, r);
 		else
@@ -468,6 +479,8 @@ void context_schedule(struct context *c)
 	c->scheduling = false;
 	context_keep(c);
 	watch_idle(c);
+	if (!c->active && !any_alive(c))
+		artifact_rest(c);
 }
 
 void context_cancel_all(struct context *c, const char *reason)
@@ -631,7 +644,9 @@ static bool extents_exist(const struct context *c, const struct run *r)
 			if (e->off + e->len > c->store.end[logs[i]])
 				return false;
 		}
-	return true;
+	const struct extent *k = &r->kept_at;
+	return k->off >= 0 && k->len >= 0 && r->kept_table >= 0 && r->kept_table <= k->len &&
+	       k->len <= c->store.end[L_KEPT] && k->off <= c->store.end[L_KEPT] - k->len;
 }
 
 static void forget_recent(struct context *c)
@@ -733,6 +748,7 @@ static void punch_run(struct context *c, struct run *r, const struct rec *rec)
 	store_punch(&c->store, L_RES, r->code.off, r->code.len);
 	for (size_t i = 0; i < r->nfiles; i++)
 		store_punch(&c->store, L_RES, r->files[i].at.off, r->files[i].at.len);
+	store_punch(&c->store, L_KEPT, r->kept_at.off, r->kept_at.len);
 	store_punch(&c->store, L_RES, rec->off, rec->size);
 	blank_events(c, &r->events);
 }

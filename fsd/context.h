@@ -90,7 +90,10 @@ struct context {
 	struct run *active;
 	struct list kernels;
 	struct box *box;           /* NULL: none is up or coming */
+	struct artifacts *artifacts; /* NULL: nobody has asked yet */
 	struct metered metered;    /* what it uses: of the disk also while there is no box */
+	struct timer disk_timer;   /* until nobody looks at it for those who write through the mount */
+	int64_t disk_told;
 	uid_t box_uid;             /* of the host, for what is in the box; 0: not known yet */
 	struct map overrides;      /* config/kernel: extension -> text */
 	struct map slots;          /* names of config/env and config/kernel that were looked up */

@@ -85,7 +85,7 @@ static void add_cell(void *arg, const char *name)
 	struct cell_list *l = arg;
 	struct cell *cell = cell_find(l->ctx, name);
 
-	if (!lang_for_cell(&l->ctx->world->langs, name))
+	if (!kernel_is_cell(l->ctx, name))
 		return;
 	if (l->n % 64 == 0)
 		l->v = xrealloc(l->v, (l->n + 64) * sizeof(*l->v));
@@ -132,7 +132,7 @@ static int check_run(struct context *c, char *args)
 	int err = *args ? 0 : -EINVAL;
 
 	while (strcmp(args, "all") && (word = next_word(&rest)))
-		if (!body_find(c, B_CELLS, word) || !lang_for_cell(&c->world->langs, word))
+		if (!body_find(c, B_CELLS, word) || !kernel_is_cell(c, word))
 			err = -ESRCH;
 	list_cells(c, args, &l);
 	if (!err && !l.n)

@@ -1,11 +1,13 @@
 #include "driver.h"
 
 #include "box.h"
+#include "spawn.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum {
@@ -111,6 +113,11 @@ static void add_weak(const struct driver_plan *p, struct strings *args)
 	strings_addf(args, "--ro=%s", code);
 	if (prefix)
 		strings_addf(args, "--ro=%s", prefix);
+	for (char **need = p->lang->needs; need && *need; need++) {
+		auto_free char *dir = sandbox_prefix(*need);
+		if (dir)
+			strings_addf(args, "--ro=%s", dir);
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++) {
 		auto_free char *path = context_abspath(p->ctx, own[i]);
 		strings_addf(args, "--rw=%s", path);
@@ -212,7 +219,7 @@ int driver_start(const struct driver_plan *p, struct driver *d)
 	int fds[BOX_OWN + 2][2];
 
 	memset(fds, -1, sizeof(fds));
-	*d = (struct driver){ .pidfd = -1, .fds = { -1 } };
+	driver_init(d);
 	int err = open_pipes(fds);
 	if (!err)
 		err = give_pipes(p, fds);
@@ -225,6 +232,33 @@ int driver_start(const struct driver_plan *p, struct driver *d)
 	if (err)
 		driver_close(d);
 	return err;
+}
+
+void driver_init(struct driver *d)
+{
+	*d = (struct driver){ .pidfd = -1 };
+	memset(d->fds, -1, sizeof(d->fds));
+}
+
+bool driver_next(pid_t *pid, int *fd, pid_t joined)
+{
+	waitpid(*pid, NULL, 0);
+	drop_fd(fd);
+	bool more = joined && joined != *pid;
+	*pid = more ? joined : 0;
+	*fd = more ? spawn_adopt(*pid) : -1;
+	return *fd >= 0;
+}
+
+bool driver_joined(struct driver *d)
+{
+	char line[BOX_LINE];
+	int pid;
+
+	if (!d->joined && sandbox_recv(d->fds[BOX_OWN + 1], line, NULL, NULL) > 0 && sscanf(line, "joined %d", &pid) == 1 &&
+	    pid > 1)
+		d->joined = pid;
+	return driver_next(&d->pid, &d->pidfd, d->joined);
 }
 
 void driver_close(struct driver *d)

@@ -1,18 +1,29 @@
 #include "fs.h"
 
+#include "artifact.h"
+#include "box.h"
 #include "change.h"
+#include "lock.h"
 #include "mirror.h"
+#include "pass.h"
 #include "shape.h"
 
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 
-enum { REQUESTS_A_TURN = 64, FIXED_NAME_S = 60 };
+enum { REQUESTS_A_TURN = 64, FIXED_NAME_S = 60, COPY_MAX = 8 << 20, FULL_LOG_US = 1000000, JOBS_MAX = 64,
+       SLOW_WRITE_US = 3000, SLOW_FOR_US = 2000000 };
+
+/* The owner, in the mirror, of the shelf; no object has that number. */
+#define SHELF (1ULL << 40)
 
 struct fs {
+	struct pass pass; /* first, see pass.h */
 	struct world *world;
 	struct fuse_session *se;
 	struct fuse_buf buf;
@@ -20,6 +31,17 @@ struct fs {
 	struct handles handles;
 	struct list parked, listings;
 	struct mirror *mirror;
+	struct worker *worker; /* for what the disks below mirrors delay */
+	struct list locks;
+	struct waitq unlocked; /* who waits for a lock */
+	int jobs;            /* that the worker has */
+	int64_t slow_until;  /* the disk does not keep up with who writes */
+	struct {
+		int64_t told;
+		uint64_t owner; /* a context, or 0: the shelf */
+		int err;
+		struct timer again;
+	} full; /* the disk below */
 	struct removed_hook removed;
 	void (*ready)(void *);
 	void (*ended)(void *);
@@ -58,28 +80,36 @@ static void reply_err(fuse_req_t req, int err)
 /* The context that INO is in, or NULL. */
 static struct context *context_of(struct fs *fs, fuse_ino_t ino)
 {
-	uint64_t id = is_mirror(ino) ? mirror_owner(fs->mirror, ino) : node_id(ino);
+	uint64_t id = is_mirror(ino) ? mirror_owner(fs->mirror, ino) & ~MIRROR_VIEW : node_id(ino);
 	struct object *o = id ? object_get(fs->world, id) : NULL;
 
 	return o ? o->ctx : NULL;
 }
 
-/* What is in a mirror belongs to its context's owner, whoever has it below. */
+static bool on_shelf(struct fs *fs, fuse_ino_t ino)
+{
+	return is_mirror(ino) && mirror_owner(fs->mirror, ino) == SHELF;
+}
+
+/* What is in a mirror belongs to its context's owner, whoever has it below; on the shelf to who put it there. */
 static void show_owner(struct fs *fs, fuse_ino_t ino, struct stat *st)
 {
+	if (fs->world->opt.allow_other && on_shelf(fs, ino))
+		return;
 	context_owner(fs->world->opt.allow_other ? context_of(fs, ino) : NULL, &st->st_uid, &st->st_gid);
 }
 
-/* Who what is made in C's mirror is given to, NULL if it is the daemon's own user. */
-static const struct fuse_ctx *box_ids(struct fs *fs, fuse_ino_t ino, struct fuse_ctx *who)
+/* Who what is made in the mirror of INO is given to, NULL if it is the daemon's own user. */
+static const struct fuse_ctx *giver(struct fs *fs, fuse_ino_t ino, struct fuse_ctx *who)
 {
 	struct context *c = context_of(fs, ino);
 
-	*who = (struct fuse_ctx){ 0 };
-	if (!c)
-		return NULL;
-	context_box_ids(c, &who->uid, &who->gid);
-	return who->uid == geteuid() ? NULL : who;
+	*who = (struct fuse_ctx){ .uid = geteuid(), .gid = getegid() };
+	if (c)
+		context_box_ids(c, &who->uid, &who->gid);
+	else if (fs->world->opt.allow_other && on_shelf(fs, ino))
+		*who = (struct fuse_ctx){ .uid = fs->world->caller.uid, .gid = fs->world->caller.gid };
+	return who->uid == geteuid() && who->gid == getegid() ? NULL : who;
 }
 
 /* The kernel has checked the modes that it was told. With allow_other it is checked again here, for
@@ -136,6 +166,7 @@ struct op {
 	struct timer limit;
 	struct fs *fs;
 	fuse_req_t req;
+	int64_t deadline; /* 0: none */
 	/* Replies and returns true, or returns false with what it waits for. */
 	bool (*try)(struct op *o, bool expired, struct wait *w);
 	fuse_ino_t ino;
@@ -144,6 +175,8 @@ struct op {
 	size_t size;
 	off_t off;
 	int mask;
+	struct flock lock;
+	int64_t again; /* us; it looks again by itself then, for nobody tells; 0: it is told */
 };
 
 static void op_free(struct op *o)
@@ -160,15 +193,31 @@ static void op_fail(struct op *o, int err)
 	op_free(o);
 }
 
+static void on_time(void *arg);
+
+/* The timer rings at the deadline, or when it is time to look again. */
+static void op_time(struct op *o)
+{
+	int64_t left = o->deadline ? MAX(o->deadline - mono_us(), 1) : 0;
+
+	if (o->again)
+		left = left ? MIN(left, o->again) : o->again;
+	if (left)
+		timer_set(o->fs->world->loop, &o->limit, left, on_time, o);
+}
+
 static void op_again(struct op *o, bool expired)
 {
 	struct wait w;
 
 	list_del(&o->waiter.link);
-	if (o->try(o, expired, &w))
+	if (o->try(o, expired, &w)) {
 		op_free(o);
-	else
-		waitq_add(w.q, &o->waiter);
+		return;
+	}
+	waitq_add(w.q, &o->waiter);
+	if (o->again)
+		op_time(o);
 }
 
 static void on_wake(struct waiter *waiter, int err)
@@ -181,9 +230,11 @@ static void on_wake(struct waiter *waiter, int err)
 		op_again(o, false);
 }
 
-static void on_limit(void *arg)
+static void on_time(void *arg)
 {
-	op_again(arg, true);
+	struct op *o = arg;
+
+	op_again(o, o->deadline && mono_us() >= o->deadline);
 }
 
 /* Called with the request locked: nothing but an error may be replied. */
@@ -206,8 +257,8 @@ static void op_park(struct op *o, struct wait *w)
 	list_append(&p->fs->parked, &p->all);
 	if (most && (!w->limit || w->limit > most))
 		w->limit = most;
-	if (w->limit)
-		timer_set(p->fs->world->loop, &p->limit, w->limit, on_limit, p);
+	p->deadline = w->limit ? mono_us() + w->limit : 0;
+	op_time(p);
 	/* Last: it may call back at once, and then P is gone. */
 	fuse_req_interrupt_func(p->req, on_interrupt, p);
 }
@@ -226,7 +277,89 @@ void fs_answer_all(struct fs *fs)
 		op_fail(container_of(fs->parked.next, struct op, all), -ECONNABORTED);
 }
 
+/* ---- the disk below a mirror ---- */
+
+static off_t log_size(struct fs *fs, const struct context *c)
+{
+	auto_free char *path = c ? context_path(c, "log") : NULL;
+	struct stat st = { 0 };
+
+	if (c && fstatat(fs->world->contexts_dir, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return 0;
+	return c ? st.st_size : fs->world->log.size;
+}
+
+/* A log that lies on the full disk itself gets its line when there is room again. */
+static void tell_full(void *arg)
+{
+	struct fs *fs = arg;
+	struct object *o = object_get(fs->world, fs->full.owner);
+	const char *what = fs->full.err == -EDQUOT ? "a quota of the host is reached" : "the disk of the host is full";
+	struct context *c = o && o->type == O_CONTEXT ? o->ctx : NULL;
+	off_t size = log_size(fs, c);
+
+	if (c)
+		context_log(c, "%s: what was written through the mount did not fit", what);
+	else
+		log_line(&fs->world->log, "artifacts: %s", what);
+	if (log_size(fs, c) == size)
+		timer_set(fs->world->loop, &fs->full.again, FULL_LOG_US, tell_full, fs);
+}
+
+/* ERR of an operation below INO: that the disk is full or a quota reached is said in the log, too. */
+static int below(struct fs *fs, fuse_ino_t ino, int err)
+{
+	if ((err != -ENOSPC && err != -EDQUOT) || mono_us() - fs->full.told < FULL_LOG_US)
+		return err;
+	struct context *c = context_of(fs, ino);
+	fs->full.told = mono_us();
+	fs->full.owner = c ? c->id : 0;
+	fs->full.err = err;
+	tell_full(fs);
+	return err;
+}
+
+static int64_t allocated(const struct stat *st)
+{
+	return (int64_t)st->st_blocks * 512;
+}
+
+/* Of the context that INO is in: do BYTES and FILES more fit into config/disk? */
+static int room(struct fs *fs, fuse_ino_t ino, int64_t bytes, int64_t files)
+{
+	struct context *c = context_of(fs, ino);
+
+	return c ? box_disk_room(c, bytes, files) : 0;
+}
+
+static void grew(struct fs *fs, fuse_ino_t ino, int64_t bytes, int64_t files)
+{
+	struct context *c = context_of(fs, ino);
+
+	if (c && (bytes || files))
+		box_disk_grew(c, bytes, files);
+}
+
+/* May LEN bytes at OFF be written to the file ST? What has a place on the disk already may be. */
+static int room_to_write(struct fs *fs, fuse_ino_t ino, const struct stat *st, off_t off, off_t len)
+{
+	bool dense = allocated(st) >= st->st_size;
+	off_t from = dense ? MAX(off, st->st_size) : off;
+
+	return off + len > from ? room(fs, ino, off + len - from, 0) : 0;
+}
+
 /* ---- names ---- */
+
+/* Why nothing of a kind that the tree does not have can be made in INO. */
+static int refusal(struct fs *fs, fuse_ino_t ino)
+{
+	struct node n;
+
+	if (is_mirror(ino))
+		return mirror_owner(fs->mirror, ino) & MIRROR_VIEW ? -EROFS : -EPERM;
+	return node_get(fs->world, ino, &n) ? -EPERM : tree_refusal(&n);
+}
 
 /* Names that always mean the same file below their parent may be cached by the kernel. */
 static double entry_timeout(const struct node *n)
@@ -243,7 +376,8 @@ static int entry_of(struct fs *fs, uint64_t ino, struct fuse_entry_param *e)
 	if (err)
 		return err;
 	if (n.row->shape == S_MIRROR)
-		return mirror_root(fs->mirror, n.ctx->id, e);
+		return mirror_root(fs->mirror, n.kind == N_SHELF ? SHELF : n.kind == N_ARTIFACTS ? n.ctx->id | MIRROR_VIEW :
+				   n.ctx->id, e);
 	*e = (struct fuse_entry_param){ .ino = ino, .entry_timeout = entry_timeout(&n) };
 	err = shape_attr(&fs->handles, &n, &e->attr, &e->attr_timeout);
 	return err;
@@ -388,8 +522,14 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *want, int to
 	if (refused(req, ino))
 		return;
 	if (is_mirror(ino)) {
-		to_set &= ~(FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID);
-		err = mirror_setattr(fs->mirror, ino, want, to_set, fi, &st);
+		struct stat was = { 0 };
+		if (!fs->world->opt.allow_other || !on_shelf(fs, ino))
+			to_set &= ~(FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID);
+		if (to_set & FUSE_SET_ATTR_SIZE)
+			mirror_getattr(fs->mirror, ino, &was);
+		err = below(fs, ino, mirror_setattr(fs->mirror, ino, want, to_set, fi, &st));
+		if (!err && to_set & FUSE_SET_ATTR_SIZE)
+			grew(fs, ino, allocated(&st) - allocated(&was), 0);
 		show_owner(fs, ino, &st);
 	} else if (!(err = node_get(fs->world, ino, &n)) &&
 		   !(err = set_attr(fs, &n, want, to_set, handle_of(fi)))) {
@@ -532,17 +672,64 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
 			int flags)
 {
+	struct fs *fs = fs_of(req);
+	int err = refusal(fs, ino) == -EROFS ? -EROFS : -EOPNOTSUPP;
+
 	if (refused(req, ino))
 		return;
-	reply_err(req, is_mirror(ino) ?
-			       mirror_setxattr(fs_of(req)->mirror, ino, name, value, size, flags) :
-			       -EOPNOTSUPP);
+	if (is_mirror(ino))
+		err = below(fs, ino, mirror_setxattr(fs->mirror, ino, name, value, size, flags));
+	reply_err(req, err);
 }
 
 static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
 	if (!refused(req, ino))
 		reply_err(req, is_mirror(ino) ? mirror_removexattr(fs_of(req)->mirror, ino, name) : -EOPNOTSUPP);
+}
+
+/* ---- the worker ---- */
+
+/* What the worker does for a request. */
+struct job {
+	struct fs *fs;
+	fuse_req_t req;
+	fuse_ino_t ino;
+	int fd, to; /* TO: of a copy */
+	off_t off, to_off;
+	size_t len;
+	ssize_t done;
+	bool data;     /* fdatasync */
+	int64_t was;   /* allocated, before */
+	char *mem, *p; /* MEM holds P, what is written or read */
+};
+
+static struct job *job_new(struct fs *fs, fuse_req_t req, fuse_ino_t ino, int fd)
+{
+	struct job *j = xcalloc(1, sizeof(*j));
+
+	*j = (struct job){ .fs = fs, .req = req, .ino = ino, .to = -1 };
+	j->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	fs->jobs++;
+	return j;
+}
+
+/* What a job writes is no cell's: from before it until after. */
+static void job_writes(struct job *j, int fd, bool on)
+{
+	struct context *c = context_of(j->fs, j->ino);
+
+	if (c)
+		artifact_writing(c, fd, on);
+}
+
+static void job_free(struct job *j)
+{
+	j->fs->jobs--;
+	drop_fd(&j->fd);
+	drop_fd(&j->to);
+	free(j->mem);
+	free(j);
 }
 
 /* ---- open files ---- */
@@ -573,11 +760,46 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		op_start((struct op){ .fs = fs, .req = req, .try = try_open, .ino = ino, .fi = *fi });
 		return;
 	}
+	struct stat was = { 0 }, st = { 0 };
+	if (fi->flags & O_TRUNC)
+		mirror_getattr(fs->mirror, ino, &was);
 	int err = mirror_open(fs->mirror, ino, fi);
+	if (err) {
+		reply_err(req, err);
+		return;
+	}
+	if (fi->flags & O_TRUNC && !mirror_getattr(fs->mirror, ino, &st))
+		grew(fs, ino, allocated(&st) - allocated(&was), 0);
+	/* What is passed through is not seen here again. */
+	bool unseen = mirror_passed(fi) && (fi->flags & O_ACCMODE) != O_RDONLY;
+	err = unseen ? room(fs, ino, 1, 0) : 0;
+	fs->pass.backing = err ? 0 : mirror_passed(fi);
 	if (err)
 		reply_err(req, err);
-	else if (fuse_reply_open(req, fi))
+	if (err || fuse_reply_open(req, fi))
 		mirror_release(fs->mirror, fi);
+}
+
+static void create_in_mirror(struct fs *fs, fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+			     struct fuse_file_info *fi)
+{
+	struct fuse_entry_param e;
+	struct fuse_ctx who;
+	int err = room(fs, parent, 0, 1);
+
+	if (!err)
+		err = below(fs, parent, mirror_create(fs->mirror, parent, name, mode, giver(fs, parent, &who), fi, &e));
+	if (err) {
+		reply_err(req, err);
+		return;
+	}
+	grew(fs, parent, 0, 1);
+	show_owner(fs, e.ino, &e.attr);
+	fs->pass.backing = mirror_passed(fi);
+	if (fuse_reply_create(req, &e, fi)) {
+		mirror_release(fs->mirror, fi);
+		mirror_forget(fs->mirror, e.ino, 1);
+	}
 }
 
 static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
@@ -586,22 +808,13 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	struct fs *fs = fs_of(req);
 	struct fuse_entry_param e;
 	struct node dir, n;
-	struct fuse_ctx who;
 	uint64_t ino = 0;
 	int err;
 
 	if (refused(req, parent))
 		return;
 	if (is_mirror(parent)) {
-		err = mirror_create(fs->mirror, parent, name, mode, box_ids(fs, parent, &who), fi, &e);
-		if (!err)
-			show_owner(fs, e.ino, &e.attr);
-		if (err) {
-			reply_err(req, err);
-		} else if (fuse_reply_create(req, &e, fi)) {
-			mirror_release(fs->mirror, fi);
-			mirror_forget(fs->mirror, e.ino, 1);
-		}
+		create_in_mirror(fs, req, parent, name, mode, fi);
 		return;
 	}
 	err = node_get(fs->world, parent, &dir);
@@ -638,93 +851,281 @@ static bool try_read(struct op *o, bool expired, struct wait *w)
 	return true;
 }
 
+/* Would a read of a byte at OFF wait for a disk? */
+static bool is_cold(int fd, off_t off)
+{
+	char c;
+
+	return preadv2(fd, &(struct iovec){ &c, 1 }, 1, off, RWF_NOWAIT) < 0 && errno == EAGAIN;
+}
+
+static int read_work(void *arg)
+{
+	struct job *j = arg;
+
+	j->done = pread(j->fd, j->mem, j->len, j->off);
+	return j->done < 0 ? -errno : 0;
+}
+
+static void read_done(void *arg, int err)
+{
+	struct job *j = arg;
+
+	if (err)
+		reply_err(j->req, err);
+	else
+		fuse_reply_buf(j->req, j->mem, j->done);
+	job_free(j);
+}
+
+/* What a disk has to bring is read by the worker, what is in memory at once. */
+static void read_mirror(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+			const struct fuse_file_info *fi)
+{
+	struct fuse_bufvec v;
+	int err = mirror_read(fi, size, off, &v);
+
+	if (err) {
+		reply_err(req, err);
+	} else if (fs->jobs < JOBS_MAX && (is_cold(v.buf[0].fd, off) || is_cold(v.buf[0].fd, off + size - 1))) {
+		struct job *j = job_new(fs, req, ino, v.buf[0].fd);
+		j->mem = xcalloc(1, size);
+		j->len = size;
+		j->off = off;
+		worker_do(fs->worker, read_work, read_done, j);
+	} else {
+		fuse_reply_data(req, &v, FUSE_BUF_SPLICE_MOVE);
+	}
+}
+
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
-	struct fuse_bufvec v;
 
 	if (!is_mirror(ino)) {
 		op_start((struct op){ .fs = fs, .req = req, .try = try_read, .ino = ino, .fi = *fi,
 				      .size = size, .off = off });
 		return;
 	}
-	int err = mirror_read(fi, size, off, &v);
-	if (err)
-		reply_err(req, err);
-	else
-		fuse_reply_data(req, &v, FUSE_BUF_SPLICE_MOVE);
+	read_mirror(fs, req, ino, size, off, fi);
 }
 
-static void op_write(fuse_req_t req, fuse_ino_t ino, const char *p, size_t n, off_t off,
-		     struct fuse_file_info *fi)
+static void note_pace(struct fs *fs, int64_t began)
 {
-	size_t done = n;
-	int err;
+	if (mono_us() - began > SLOW_WRITE_US)
+		fs->slow_until = mono_us() + SLOW_FOR_US;
+}
 
-	fs_of(req);
-	if (is_mirror(ino)) {
+static int write_work(void *arg)
+{
+	struct job *j = arg;
+	int64_t began = mono_us();
+
+	j->done = pwrite(j->fd, j->p, j->len, j->off);
+	j->off = began; /* not needed any more */
+	return j->done < 0 ? -errno : 0;
+}
+
+static void write_done(void *arg, int err)
+{
+	struct job *j = arg;
+	struct stat st;
+
+	note_pace(j->fs, j->off);
+	job_writes(j, j->fd, false);
+	if (!err && fstat(j->fd, &st) == 0)
+		grew(j->fs, j->ino, allocated(&st) - j->was, 0);
+	if (err)
+		reply_err(j->req, below(j->fs, j->ino, err));
+	else
+		fuse_reply_write(j->req, j->done);
+	job_free(j);
+}
+
+/* Who writes faster than the disk is made to wait by the host: once that is seen the worker does it, with the buffer
+ * that the request came in. */
+static void write_mirror(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const char *p, size_t n, off_t off,
+			 const struct fuse_file_info *fi)
+{
+	struct stat was = { 0 }, st;
+	int fd = mirror_fd(fi);
+	size_t done = n;
+	int err = fd < 0 ? fd : fstat(fd, &was) < 0 ? -errno : 0;
+	int64_t began = mono_us();
+
+	if (!err)
+		err = room_to_write(fs, ino, &was, fi->flags & O_APPEND ? was.st_size : off, n);
+	if (!err && began < fs->slow_until && fs->jobs < JOBS_MAX) {
+		struct job *j = job_new(fs, req, ino, fd);
+		j->mem = fs->buf.mem;
+		j->p = (char *)p;
+		j->len = n;
+		j->off = off;
+		j->was = allocated(&was);
+		fs->buf.mem = NULL; /* libfuse makes another */
+		mirror_wrote(fs->mirror, fi);
+		job_writes(j, j->fd, true);
+		worker_do(fs->worker, write_work, write_done, j);
+		return;
+	}
+	if (!err) {
 		struct fuse_bufvec in = FUSE_BUFVEC_INIT(n);
 		in.buf[0].mem = (void *)p;
-		err = mirror_write(fi, &in, off, &done);
-	} else {
-		err = shape_write(handle_of(fi), p, n, off);
+		err = below(fs, ino, mirror_write(fi, &in, off, &done));
+		mirror_wrote(fs->mirror, fi);
+		note_pace(fs, began);
 	}
+	if (!err && fstat(fd, &st) == 0)
+		grew(fs, ino, allocated(&st) - allocated(&was), 0);
 	if (err)
 		reply_err(req, err);
 	else
 		fuse_reply_write(req, done);
 }
 
+static void op_write(fuse_req_t req, fuse_ino_t ino, const char *p, size_t n, off_t off,
+		     struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+
+	if (is_mirror(ino)) {
+		write_mirror(fs, req, ino, p, n, off, fi);
+		return;
+	}
+	int err = shape_write(handle_of(fi), p, n, off);
+	if (err)
+		reply_err(req, err);
+	else
+		fuse_reply_write(req, n);
+}
+
+/* ---- locks ---- */
+
+enum { LOCK_AGAIN_US = 500, LOCK_AGAIN_MAX_US = 20000 };
+
+static struct lock_of lock_of(fuse_ino_t ino, const struct fuse_file_info *fi)
+{
+	return (struct lock_of){ .ino = ino, .owner = fi->lock_owner, .via = fi->fh,
+				 .fd = is_mirror(ino) ? mirror_fd(fi) : -1 };
+}
+
+/* Nobody tells when a process below gives a lock up, so who waits asks again and again. */
+static bool try_lock(struct op *o, bool expired, struct wait *w)
+{
+	struct lock_of of = lock_of(o->ino, &o->fi);
+	int err = is_mirror(o->ino) && of.fd < 0 ? of.fd :
+		  o->mask ? lock_whole(&o->fs->locks, &of, o->mask) : lock_set(&o->fs->locks, &of, &o->lock);
+
+	if (err == -EAGAIN && o->again && !expired) {
+		*w = (struct wait){ .q = &o->fs->unlocked };
+		o->again = MIN(2 * o->again, LOCK_AGAIN_MAX_US);
+		return false;
+	}
+	reply_err(o->req, err == -EAGAIN && expired ? -ETIMEDOUT : err);
+	return true;
+}
+
+static void op_setlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock, int sleep)
+{
+	struct fs *fs = fs_of(req);
+
+	op_start((struct op){ .fs = fs, .req = req, .try = try_lock, .ino = ino, .fi = *fi, .lock = *lock,
+			      .again = sleep ? LOCK_AGAIN_US : 0 });
+	if (lock->l_type != F_WRLCK)
+		waitq_wake(&fs->unlocked, 0);
+}
+
+static void op_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int op)
+{
+	struct fs *fs = fs_of(req);
+
+	op_start((struct op){ .fs = fs, .req = req, .try = try_lock, .ino = ino, .fi = *fi, .mask = op,
+			      .again = op & LOCK_NB ? 0 : LOCK_AGAIN_US });
+	if (!(op & LOCK_EX))
+		waitq_wake(&fs->unlocked, 0);
+}
+
+static void op_getlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock)
+{
+	struct lock_of of = lock_of(ino, fi);
+	int err = is_mirror(ino) && of.fd < 0 ? of.fd : lock_get(&fs_of(req)->locks, &of, lock);
+
+	if (err)
+		reply_err(req, err);
+	else
+		fuse_reply_lock(req, lock);
+}
+
+/* ---- closing, syncing ---- */
+
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	struct fs *fs = fs_of(req);
+
 	if (!is_mirror(ino))
 		shape_flush(handle_of(fi), fuse_req_ctx(req)->pid);
+	lock_closed(&fs->locks, ino, fi->lock_owner);
 	reply_err(req, 0);
+	waitq_wake(&fs->unlocked, 0);
 }
 
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	struct fs *fs = fs_of(req);
+
+	lock_released(&fs->locks, fi->fh);
 	if (is_mirror(ino))
-		mirror_release(fs_of(req)->mirror, fi);
+		mirror_release(fs->mirror, fi);
 	else
 		shape_release(handle_of(fi));
 	reply_err(req, 0);
+	waitq_wake(&fs->unlocked, 0);
 }
-
-struct fsync_job {
-	int fd;
-	fuse_req_t req;
-};
 
 static int fsync_work(void *arg)
 {
-	struct fsync_job *j = arg;
+	struct job *j = arg;
 
-	return fsync(j->fd) < 0 ? -errno : 0;
+	return (j->data ? fdatasync(j->fd) : fsync(j->fd)) < 0 ? -errno : 0;
 }
 
 static void fsync_done(void *arg, int err)
 {
-	struct fsync_job *j = arg;
+	struct job *j = arg;
 
-	close(j->fd);
-	reply_err(j->req, err);
-	free(j);
+	reply_err(j->req, below(j->fs, j->ino, err));
+	job_free(j);
+}
+
+static void sync_fd(fuse_req_t req, fuse_ino_t ino, int fd, int datasync)
+{
+	struct fs *fs = fs_of(req);
+
+	if (fd < 0) {
+		reply_err(req, fd);
+		return;
+	}
+	struct job *j = job_new(fs, req, ino, fd);
+	j->data = datasync;
+	worker_do(is_mirror(ino) ? fs->worker : fs->world->worker, fsync_work, fsync_done, j);
 }
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct handle *h = is_mirror(ino) ? NULL : handle_of(fi);
 
-	if (is_mirror(ino)) {
-		reply_err(req, mirror_fsync(fi, datasync));
-	} else if (h->fd < 0) {
+	if (h && h->fd < 0)
 		reply_err(req, 0);
-	} else {
-		struct fsync_job *j = xcalloc(1, sizeof(*j));
-		*j = (struct fsync_job){ fcntl(h->fd, F_DUPFD_CLOEXEC, 0), req };
-		worker_do(fs_of(req)->world->worker, fsync_work, fsync_done, j);
-	}
+	else
+		sync_fd(req, ino, h ? h->fd : mirror_fd(fi), datasync);
+}
+
+static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	if (is_mirror(ino))
+		sync_fd(req, ino, mirror_fd(fi), datasync);
+	else
+		reply_err(req, 0);
 }
 
 static void on_poll_change(struct waiter *waiter, int err)
@@ -904,9 +1305,13 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 
 	if (refused(req, parent))
 		return;
-	if (is_mirror(parent))
-		err = mirror_mkdir(fs->mirror, parent, name, mode, box_ids(fs, parent, &who), &e);
-	else if (!(err = tree_mkdir(fs->world, parent, name, &ino)))
+	if (is_mirror(parent)) {
+		err = room(fs, parent, 0, 1);
+		if (!err)
+			err = below(fs, parent,
+				    mirror_mkdir(fs->mirror, parent, name, mode, giver(fs, parent, &who), &e));
+		grew(fs, parent, 0, !err);
+	} else if (!(err = tree_mkdir(fs->world, parent, name, &ino)))
 		err = entry_of(fs, ino, &e);
 	reply_entry(req, err, &e);
 }
@@ -914,7 +1319,7 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 /* Fifos, sockets and devices are nowhere here; a regular file is made by create. */
 static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t dev)
 {
-	reply_err(req, -EPERM);
+	reply_err(req, refusal(fs_of(req), parent));
 }
 
 static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
@@ -922,24 +1327,99 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, co
 	struct fs *fs = fs_of(req);
 	struct fuse_entry_param e;
 	struct fuse_ctx who;
-	int err = -EPERM;
+	int err = refusal(fs, parent);
 
 	if (refused(req, parent))
 		return;
 	if (is_mirror(parent))
-		err = mirror_symlink(fs->mirror, target, parent, name, box_ids(fs, parent, &who), &e);
+		err = room(fs, parent, 0, 1);
+	if (is_mirror(parent) && !err)
+		err = below(fs, parent, mirror_symlink(fs->mirror, target, parent, name, giver(fs, parent, &who), &e));
+	if (!err)
+		grew(fs, parent, 0, 1);
 	reply_entry(req, err, &e);
+}
+
+/* A file on its way to the shelf. */
+struct promotion {
+	struct fs *fs;
+	fuse_req_t req;
+	struct mirror_clone clone;
+	fuse_ino_t from, to; /* FROM: the directory it is in, or itself if it is linked */
+	char *name, *newname; /* NAME: NULL if it is linked */
+	bool replace;
+};
+
+static int promote_work(void *arg)
+{
+	return mirror_clone_work(&((struct promotion *)arg)->clone);
+}
+
+static void promote_done(void *arg, int err)
+{
+	struct promotion *p = arg;
+	struct fs *fs = p->fs;
+	struct fuse_entry_param e;
+
+	if (!err)
+		err = mirror_clone_name(fs->mirror, &p->clone, p->to, p->newname, p->replace, p->name ? NULL : &e);
+	if (!err && p->name) {
+		err = mirror_clone_remove(fs->mirror, &p->clone, p->from, p->name);
+		grew(fs, p->from, -mirror_freed(fs->mirror), 0);
+	}
+	below(fs, p->to, err);
+	if (p->name)
+		reply_err(p->req, err);
+	else
+		reply_entry(p->req, err, &e);
+	mirror_clone_clear(&p->clone);
+	free(p->name);
+	free(p->newname);
+	free(p);
+}
+
+/* From a context to the shelf goes a file as a reflink, if that can be: then no byte of it moves, and they share no
+ * inode. Answers. */
+static void promote(fuse_req_t req, fuse_ino_t from, const char *name, fuse_ino_t to, const char *newname,
+		    bool replace)
+{
+	struct fs *fs = fs_of(req);
+	struct mirror_clone clone;
+	struct fuse_ctx who;
+	int err = mirror_clone_begin(fs->mirror, from, name, to, newname, giver(fs, to, &who), &clone);
+
+	if (err) {
+		reply_err(req, below(fs, to, err));
+		return;
+	}
+	struct promotion *p = xcalloc(1, sizeof(*p));
+	*p = (struct promotion){ .fs = fs, .req = req, .clone = clone, .from = from, .to = to, .replace = replace };
+	str_set(&p->name, name);
+	str_set(&p->newname, newname);
+	worker_do(fs->worker, promote_work, promote_done, p);
+}
+
+static bool to_shelf(struct fs *fs, fuse_ino_t from, fuse_ino_t to)
+{
+	return is_mirror(from) && on_shelf(fs, to) && !on_shelf(fs, from);
 }
 
 static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
 {
+	struct fs *fs = fs_of(req);
 	struct fuse_entry_param e;
-	int err = is_mirror(ino) != is_mirror(parent) ? -EXDEV : -EPERM;
+	int err = refusal(fs, parent);
 
+	if (err == -EPERM && is_mirror(ino) != is_mirror(parent))
+		err = -EXDEV;
 	if (refused(req, ino) || refused(req, parent))
 		return;
+	if (to_shelf(fs, ino, parent)) {
+		promote(req, ino, NULL, parent, name, false);
+		return;
+	}
 	if (is_mirror(ino) && is_mirror(parent))
-		err = mirror_link(fs_of(req)->mirror, ino, parent, name, &e);
+		err = below(fs, parent, mirror_link(fs->mirror, ino, parent, name, &e));
 	reply_entry(req, err, &e);
 }
 
@@ -949,8 +1429,13 @@ static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 	if (refused(req, parent))
 		return;
-	reply_err(req, is_mirror(parent) ? mirror_unlink(fs->mirror, parent, name) :
-					   tree_unlink(fs->world, parent, name));
+	if (is_mirror(parent)) {
+		int err = mirror_unlink(fs->mirror, parent, name);
+		grew(fs, parent, -mirror_freed(fs->mirror), err ? 0 : -1);
+		reply_err(req, err);
+	} else {
+		reply_err(req, tree_unlink(fs->world, parent, name));
+	}
 }
 
 static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -970,19 +1455,47 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 
 	if (move_refused(req, parent, name) || refused(req, newparent))
 		return;
+	if (to_shelf(fs, parent, newparent) && !(flags & ~RENAME_NOREPLACE)) {
+		promote(req, parent, name, newparent, to, !flags);
+		return;
+	}
 	if (is_mirror(parent) != is_mirror(newparent))
-		err = -EXDEV;
-	else if (is_mirror(parent))
-		err = mirror_rename(fs->mirror, parent, name, newparent, to, flags);
-	else
+		err = refusal(fs, newparent) == -EROFS ? -EROFS : -EXDEV;
+	else if (is_mirror(parent)) {
+		err = below(fs, parent, mirror_rename(fs->mirror, parent, name, newparent, to, flags));
+		grew(fs, parent, -mirror_freed(fs->mirror), 0);
+	} else
 		err = tree_rename(fs->world, parent, name, newparent, to, flags);
 	reply_err(req, err);
+}
+
+static int fallocate_in_mirror(struct fs *fs, fuse_ino_t ino, const struct fuse_file_info *fi, int mode, off_t off,
+			       off_t len)
+{
+	int fd = mirror_fd(fi), err = 0;
+	struct stat was, st;
+
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &was) < 0)
+		return -errno;
+	if (!(mode & ~FALLOC_FL_KEEP_SIZE)) { /* what is allocated behind the end is not in it twice */
+		int64_t more = off + len - MAX(off, allocated(&was));
+		err = more > 0 ? room(fs, ino, more, 0) : 0;
+	}
+	if (!err)
+		err = below(fs, ino, mirror_fallocate(fi, mode, off, len));
+	if (!err)
+		mirror_wrote(fs->mirror, fi);
+	if (!err && fstat(fd, &st) == 0)
+		grew(fs, ino, allocated(&st) - allocated(&was), 0);
+	return err;
 }
 
 static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
 			 struct fuse_file_info *fi)
 {
-	reply_err(req, is_mirror(ino) ? mirror_fallocate(fi, mode, off, len) : -EOPNOTSUPP);
+	reply_err(req, is_mirror(ino) ? fallocate_in_mirror(fs_of(req), ino, fi, mode, off, len) : -EOPNOTSUPP);
 }
 
 static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
@@ -1007,19 +1520,56 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, stru
 		fuse_reply_lseek(req, to);
 }
 
+static int copy_work(void *arg)
+{
+	struct job *j = arg;
+
+	j->done = copy_file_range(j->fd, &j->off, j->to, &j->to_off, j->len, 0);
+	return j->done < 0 ? -errno : 0;
+}
+
+static void copy_done(void *arg, int err)
+{
+	struct job *j = arg;
+	struct stat st;
+
+	job_writes(j, j->to, false);
+	if (!err && fstat(j->to, &st) == 0)
+		grew(j->fs, j->ino, allocated(&st) - j->was, 0);
+	if (err)
+		reply_err(j->req, below(j->fs, j->ino, err));
+	else
+		fuse_reply_write(j->req, j->done);
+	job_free(j);
+}
+
+/* Where the file system reflinks, that is what it does. */
 static void op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_off, struct fuse_file_info *in_fi,
 			       fuse_ino_t out, off_t out_off, struct fuse_file_info *out_fi, size_t len,
 			       int flags)
 {
-	size_t n;
-	int err = is_mirror(in) && is_mirror(out) && !flags ?
-			  mirror_copy_file_range(in_fi, in_off, out_fi, out_off, len, &n) :
-			  -EXDEV;
+	struct fs *fs = fs_of(req);
+	bool ours = is_mirror(in) && is_mirror(out) && !flags;
+	int from = ours ? mirror_fd(in_fi) : -EXDEV, to = ours ? mirror_fd(out_fi) : -EXDEV;
+	struct stat was;
+	int err = from < 0 ? from : to < 0 ? to : fstat(to, &was) < 0 ? -errno : 0;
 
-	if (err)
+	len = MIN(len, COPY_MAX);
+	if (!err)
+		err = room_to_write(fs, out, &was, out_off, len);
+	if (err) {
 		reply_err(req, err);
-	else
-		fuse_reply_write(req, n);
+		return;
+	}
+	struct job *j = job_new(fs, req, out, from);
+	j->to = fcntl(to, F_DUPFD_CLOEXEC, 0);
+	j->off = in_off;
+	j->to_off = out_off;
+	j->len = len;
+	j->was = allocated(&was);
+	mirror_wrote(fs->mirror, out_fi);
+	job_writes(j, j->to, true);
+	worker_do(fs->worker, copy_work, copy_done, j);
 }
 
 /* ---- the connection ---- */
@@ -1031,11 +1581,12 @@ static void op_init(void *arg, struct fuse_conn_info *conn)
 	/* RELEASE is a background request: with a short queue, parked reads would keep it from coming. */
 	conn->max_background = 7866;
 	conn->congestion_threshold = 7866;
-	conn->time_gran = 1000;
+	conn->time_gran = 1;
 	conn->want &= ~(FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
 			FUSE_CAP_SPLICE_READ);
 	conn->want |= conn->capable & (FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_ATOMIC_O_TRUNC |
 				       FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_PARALLEL_DIROPS);
+	fs->pass.init = fs->pass.on;
 	fs->ready(fs->arg);
 }
 
@@ -1062,6 +1613,10 @@ static const struct fuse_lowlevel_ops ops = {
 	.flush = op_flush,
 	.release = op_release,
 	.fsync = op_fsync,
+	.fsyncdir = op_fsyncdir,
+	.getlk = op_getlk,
+	.setlk = op_setlk,
+	.flock = op_flock,
 	.opendir = op_opendir,
 	.readdir = op_readdir,
 	.releasedir = op_releasedir,
@@ -1158,16 +1713,32 @@ static void on_mounts(void *arg, uint32_t events)
 	}
 }
 
-static int open_workspace(void *arg, uint64_t owner)
+static int open_mirrored(void *arg, uint64_t owner)
 {
+	const int flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
 	struct fs *fs = arg;
-	struct object *o = object_get(fs->world, owner);
+	struct object *o = owner == SHELF ? NULL : object_get(fs->world, owner & ~MIRROR_VIEW);
+	int fd;
 
-	if (!o || o->type != O_CONTEXT)
+	if (owner == SHELF) {
+		fd = openat(fs->world->state, "artifacts", flags);
+	} else if (o && o->type == O_CONTEXT) {
+		auto_free char *path = context_path(o->ctx, "workspace");
+		fd = openat(fs->world->contexts_dir, path, flags);
+	} else {
 		return -ESTALE;
-	auto_free char *path = context_path(o->ctx, "workspace");
-	int fd = openat(fs->world->contexts_dir, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	}
 	return fd < 0 ? -errno : fd;
+}
+
+static int open_backing(void *arg, int fd)
+{
+	return pass_open(&((struct fs *)arg)->pass, fd);
+}
+
+static void close_backing(void *arg, int backing)
+{
+	pass_close(&((struct fs *)arg)->pass, backing);
 }
 
 static void on_removed(void *arg, uint64_t id)
@@ -1175,7 +1746,67 @@ static void on_removed(void *arg, uint64_t id)
 	struct fs *fs = arg;
 
 	mirror_drop(fs->mirror, id);
+	mirror_drop(fs->mirror, id | MIRROR_VIEW);
 }
+
+/* ---- what is done in workspace/, for artifacts/ ---- */
+
+static struct context *owner_context(void *arg, uint64_t owner)
+{
+	struct fs *fs = arg;
+	struct object *o = owner == SHELF ? NULL : object_get(fs->world, owner);
+
+	return o && o->type == O_CONTEXT && o->ctx->loaded ? o->ctx : NULL;
+}
+
+static void on_noted(void *arg, uint64_t owner, int fd)
+{
+	struct context *c = owner_context(arg, owner);
+
+	if (c)
+		artifact_noted(c, fd);
+}
+
+static void on_written(void *arg, uint64_t owner, const char *path)
+{
+	struct context *c = owner_context(arg, owner);
+
+	if (c)
+		artifact_uploaded(c, path);
+}
+
+static void on_unlinked(void *arg, uint64_t owner, const char *path)
+{
+	struct context *c = owner_context(arg, owner);
+
+	if (c)
+		artifact_removed(c, path);
+}
+
+static void on_moved(void *arg, uint64_t owner, const char *from, const char *to, bool swap)
+{
+	struct context *c = owner_context(arg, owner);
+
+	if (c)
+		artifact_moved(c, from, to, swap);
+}
+
+static bool is_artifact(void *arg, uint64_t owner, const char *path, bool is_dir)
+{
+	struct context *c = owner_context(arg, owner);
+
+	return c && artifact_shown(c, path, is_dir);
+}
+
+static int rmdir_of_artifacts(void *arg, uint64_t owner, const char *path)
+{
+	struct context *c = owner_context(arg, owner);
+
+	return c ? artifact_rmdir(c, path) : -ESTALE;
+}
+
+static const struct mirror_watch workspaces = { .noted = on_noted, .written = on_written, .removed = on_unlinked,
+						.moved = on_moved, .shown = is_artifact, .rmdir = rmdir_of_artifacts };
 
 /* libfuse and fusermount3 write to stderr by themselves: what they do goes to FD. Returns what was there. */
 static int hush(int fd)
@@ -1231,7 +1862,16 @@ struct fs *fs_mount(struct world *w, const char *mountpoint, void (*ready)(void 
 	list_init(&fs->handles.all);
 	list_init(&fs->parked);
 	list_init(&fs->listings);
-	fs->mirror = mirror_new(open_workspace, fs);
+	list_init(&fs->locks);
+	waitq_init(&fs->unlocked);
+	fs->mirror = mirror_new(open_mirrored, fs);
+	struct mirror_watch watch = workspaces;
+	watch.arg = fs;
+	mirror_set_watch(fs->mirror, &watch);
+	fs->worker = worker_new(w->loop);
+	/* As contexts/: everybody may put something there, and has the say over it. */
+	if (fchmodat(w->state, "artifacts", w->opt.allow_other ? 01777 : 0755, 0) < 0)
+		log_line(&w->log, "artifacts: its mode cannot be set: %s", strerror(errno));
 	fs->removed = (struct removed_hook){ .fn = on_removed, .arg = fs };
 	list_append(&w->removed_hooks, &fs->removed.link);
 	fs->se = fuse_session_new(&args, &ops, sizeof(ops), fs);
@@ -1246,6 +1886,9 @@ struct fs *fs_mount(struct world *w, const char *mountpoint, void (*ready)(void 
 		return NULL;
 	}
 	int fd = fuse_session_fd(fs->se);
+	pass_start(&fs->pass, fs->se, !w->opt.no_passthrough);
+	if (fs->pass.on)
+		mirror_set_pass(fs->mirror, &(struct mirror_pass){ open_backing, close_backing, fs });
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	watch_add(w->loop, &fs->watch, fd, EPOLLIN, on_fuse, fs);
@@ -1276,6 +1919,9 @@ void fs_unmount(struct fs *fs)
 	watch_del(fs->world->loop, &fs->watch);
 	watch_del(fs->world->loop, &fs->mounts);
 	drop_fd(&mounts);
+	timer_stop(fs->world->loop, &fs->full.again);
+	worker_free(fs->worker); /* and what it was asked for is answered */
+	lock_free(&fs->locks);
 	while (!list_empty(&fs->handles.all))
 		shape_release(container_of(fs->handles.all.next, struct handle, link));
 	while (!list_empty(&fs->listings))

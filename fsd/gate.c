@@ -107,3 +107,27 @@ int gate_open_dir(int root, const char *rel)
 {
 	return open_old(root, rel, S_IFDIR, O_RDONLY | O_DIRECTORY);
 }
+
+/* The names behind the leading .. only go down, or into other links that stay: a .. behind one of those would start
+ * from where it leads, and could climb out though a count of the names says no. */
+bool gate_link_stays(const char *target, unsigned int depth)
+{
+	unsigned int up = 0;
+	bool down = false;
+
+	if (*target == '/' || !*target)
+		return false;
+	while (*target) {
+		size_t n = strcspn(target, "/");
+
+		if (n == 2 && !memcmp(target, "..", 2)) {
+			if (down || ++up > depth)
+				return false;
+		} else if (n && !(n == 1 && *target == '.')) {
+			down = true;
+		}
+		target += n;
+		target += strspn(target, "/");
+	}
+	return true;
+}

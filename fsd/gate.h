@@ -12,6 +12,7 @@
 #ifndef CELLFS_GATE_H
 #define CELLFS_GATE_H
 
+#include <stdbool.h>
 #include <sys/stat.h>
 
 /* An O_PATH descriptor of whatever is at REL, a symbolic link itself included. */
@@ -26,6 +27,10 @@ int gate_open_file(int root, const char *rel, int flags, mode_t mode);
 
 /* A directory, to be read. */
 int gate_open_dir(int root, const char *rel);
+
+/* Whether a symbolic link to TARGET, in a directory DEPTH below the root, stays in the root, whatever other such links are
+ * on its way. */
+bool gate_link_stays(const char *target, unsigned int depth);
 
 /* A name for FD's object that the kernel resolves without a walk, for calls that take no O_PATH
  * descriptor. */

@@ -128,6 +128,7 @@ struct reader {
 	uint64_t from, end; /* of the last record */
 	struct pending *v;
 	size_t n;
+	off_t kept;         /* end of kept.bin at the last start of a run, -1: one has ended since */
 	bool news;          /* the journal told what the index did not know */
 };
 
@@ -195,8 +196,10 @@ static void ended(struct context *c, const struct idx *x, const char *name)
 static void kernel_known(struct context *c, const char *key, int64_t generation)
 {
 	struct kernel *k = kernel_named(c, key);
-	const struct langs *ls = &c->world->langs;
-	const struct lang *lang = lang_named(ls, key) ? lang_named(ls, key) : lang_for_ext(ls, key);
+	auto_free char *cell = xasprintf("x.%s", key + (*key == '.'));
+	const struct lang *lang = lang_named(&c->world->langs, key);
+	if (!lang)
+		lang = kernel_speaker(c, cell).lang;
 
 	if (!k && lang)
 		k = kernel_new(c, key, lang);
@@ -338,6 +341,7 @@ static void on_started(struct reader *rd, const struct json *j, off_t off)
 	p->generation = json_num(j, "generation");
 	for (int i = 0; i < 2; i++)
 		p->logs[i] = json_num_at(logs, i);
+	rd->kept = json_len(logs) > 2 ? json_num_at(logs, 2) : -1;
 	kernel_known(rd->c, p->lang, p->generation);
 }
 
@@ -364,6 +368,7 @@ static void on_finished(struct reader *rd, const struct json *j, off_t off, size
 	if (!complete(rd->c, &x))
 		return; /* what it names is not there: it is lost */
 	p->finished = rd->news = true;
+	rd->kept = -1;
 	ended(rd->c, &x, p->cell);
 }
 
@@ -507,7 +512,7 @@ static void end_revived(struct context *c)
 
 int index_load(struct context *c)
 {
-	struct reader rd = { .c = c };
+	struct reader rd = { .c = c, .kept = -1 };
 	auto_buf struct buf b = { 0 };
 	int err = store_read(&c->store, L_IDX, 0, c->store.end[L_IDX], &b);
 
@@ -533,6 +538,8 @@ int index_load(struct context *c)
 		free(p->cell);
 		free(p->lang);
 	}
+	if (rd.kept >= 0 && rd.kept < c->store.end[L_KEPT]) /* files of a run that is lost */
+		store_cut(&c->store, L_KEPT, rd.kept);
 	if (rd.news && !err)
 		err = rewrite(c);
 	free(rd.v);

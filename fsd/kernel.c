@@ -105,11 +105,20 @@ struct speaker kernel_speaker(struct context *c, const char *cell)
 	const struct lang *lang = lang_for_cell(ls, cell);
 	const char *ext = cell_ext(cell), *text = ext ? map_get(&c->overrides, ext) : NULL;
 
-	if (!lang || !text)
+	if (!text)
 		return (struct speaker){ lang, lang ? lang->name : NULL, NULL };
+	const struct lang *same = lang_named(ls, ext);
+	const char *key = same ? same->dotted : ext;
 	if (*text == '/')
-		return (struct speaker){ lang, ext, text };
-	return (struct speaker){ lang_named(ls, text), ext, NULL };
+		return (struct speaker){ lang && !lang->spec ? lang : NULL, key, text };
+	return (struct speaker){ lang_named(ls, text), key, NULL };
+}
+
+bool kernel_is_cell(struct context *c, const char *name)
+{
+	const char *ext = cell_ext(name);
+
+	return ext && (lang_for_ext(&c->world->langs, ext) || map_get(&c->overrides, ext));
 }
 
 struct kernel *kernel_for(struct context *c, const char *cell)
@@ -133,9 +142,13 @@ int kernel_check_override(struct context *c, const char *ext, const char *text, 
 {
 	auto_free char *s = xstrndup(text, n);
 	struct who who = context_namer(c);
+	const struct lang *lang = lang_for_ext(&c->world->langs, ext);
 
-	if (!lang_for_ext(&c->world->langs, ext))
+	if (*s == '/' && (!lang || lang->spec)) {
+		context_log(c, "config/kernel/%s: no path: %s", ext, lang ? "a Jupyter kernel's language has no interpreter" :
+			    "no language has the extension");
 		return -EINVAL;
+	}
 	int inside = *s == '/' && c->world->sandbox.mode == SANDBOX_FULL ? box_check_interpreter(c, s) : 1;
 	if (inside <= 0)
 		return inside ? -EINVAL : 0;
@@ -173,18 +186,6 @@ static void close_all(struct kernel *k)
 	buf_free(&k->out);
 }
 
-/* The process that enters a box names the supervisor, a child of ours, and ends; without a box it is the supervisor.
- * Returns false when PID, whose pidfd is FD, was the last one. Then FD is closed; else both are the next one's. */
-static bool next_process(pid_t *pid, int *fd, pid_t joined)
-{
-	waitpid(*pid, NULL, 0);
-	drop_fd(fd);
-	bool more = joined && joined != *pid;
-	*pid = more ? joined : 0;
-	*fd = more ? spawn_adopt(*pid) : -1;
-	return *fd >= 0;
-}
-
 /* A kernel that is forgotten already, until its processes have ended. */
 struct orphan {
 	struct world *world;
@@ -205,7 +206,7 @@ static void on_orphan_gone(void *arg, uint32_t mask)
 		if (sscanf(line, "joined %d", &pid) == 1 && pid > 1)
 			o->joined = pid;
 	watch_del(l, &o->watch);
-	if (next_process(&o->pid, &fd, o->joined)) {
+	if (driver_next(&o->pid, &fd, o->joined)) {
 		watch_add(l, &o->watch, fd, EPOLLIN, on_orphan_gone, o);
 		return;
 	}
@@ -225,7 +226,7 @@ static void orphan_new(struct world *w, pid_t pid, pid_t joined, int pidfd, int 
 
 void kernel_orphan(struct world *w, struct driver *d)
 {
-	orphan_new(w, d->pid, 0, take(&d->pidfd), take(&d->fds[BOX_OWN + 1]));
+	orphan_new(w, d->pid, d->joined, take(&d->pidfd), take(&d->fds[BOX_OWN + 1]));
 }
 
 void kernel_free(struct kernel *k)
@@ -702,6 +703,12 @@ static void on_done(struct kernel *k, const struct json *ev)
 		return;
 	}
 	json_int(ev, "code", &code);
+	const char *lost = json_str(ev, "lost");
+	if (lost) { /* before another cell is sent to what is left of it */
+		r->state_preserved = false;
+		str_set(&k->lost_why, lost);
+		k->restart = true;
+	}
 	if (!strcmp(word, "exit") || (k->lang->exit_status && how != ST_INTERRUPTED)) {
 		auto_free char *s = xasprintf("exit status %lld", (long long)code);
 		r->exit_code = code;
@@ -906,7 +913,7 @@ static void on_gone(void *arg, uint32_t mask)
 	drain_report(k);
 	watch_del(k->ctx->world->loop, &k->w_pid);
 	waitid(P_PID, k->box, &how, WEXITED | WNOWAIT);
-	if (next_process(&k->box, &k->pidfd, k->joined)) {
+	if (driver_next(&k->box, &k->pidfd, k->joined)) {
 		watch_add(k->ctx->world->loop, &k->w_pid, k->pidfd, EPOLLIN, on_gone, k);
 		return;
 	}
@@ -1079,6 +1086,7 @@ static void watch_all(struct kernel *k, struct driver *d)
 	struct loop *l = k->ctx->world->loop;
 
 	k->box = d->pid;
+	k->joined = d->joined;
 	k->pidfd = take(&d->pidfd);
 	k->cmd = take(&d->fds[3]);
 	k->ack = take(&d->fds[5]);

@@ -54,6 +54,8 @@ struct speaker {
 	const char *key, *interpreter;
 };
 struct speaker kernel_speaker(struct context *c, const char *cell);
+/* Is NAME a cell's in C? */
+bool kernel_is_cell(struct context *c, const char *name);
 /* The kernel for CELL, made (stopped) if there is none yet; NULL if no language is CELL's. */
 struct kernel *kernel_for(struct context *c, const char *cell);
 struct kernel *kernel_named(struct context *c, const char *key);

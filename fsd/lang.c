@@ -32,6 +32,9 @@ static void lang_clear(struct lang *l)
 	free(l->install);
 	free(l->interpreter);
 	free(l->version);
+	free(l->dotted);
+	free(l->spec);
+	free_strings(l->needs);
 	free_strings(l->exts);
 	free_strings(l->argv);
 	free_strings(l->env);
@@ -41,6 +44,7 @@ void langs_free(struct langs *ls)
 {
 	for (size_t i = 0; i < ls->n; i++)
 		lang_clear(&ls->v[i]);
+	lang_clear(&ls->bridge);
 	free(ls->v);
 	*ls = (struct langs){ 0 };
 }
@@ -50,8 +54,7 @@ char *lang_arg(const char *arg, const char *dir)
 	return strncmp(arg, "{dir}", 5) ? xstrdup(arg) : xasprintf("%s%s", dir, arg + 5);
 }
 
-/* The absolute path of program NAME, or NULL. */
-static char *find_program(const char *name)
+char *lang_program(const char *name)
 {
 	const char *path = getenv("PATH");
 
@@ -96,7 +99,7 @@ static void find_interpreter(struct lang *l, const struct json *m)
 
 	for (size_t i = 0; i < json_len(names); i++) {
 		const char *name = json_text(json_at(names, i), &len);
-		char *program = name ? find_program(name) : NULL, *version = NULL;
+		char *program = name ? lang_program(name) : NULL, *version = NULL;
 		int how = program ? probe(l, program, json_arr(m, "probe"), &version) : -1;
 		if (how == 0 || (how == 1 && !l->interpreter)) {
 			free(l->interpreter);
@@ -133,8 +136,8 @@ static char *dup_or(const char *s, const char *other)
 	return xstrdup(s ? s : other);
 }
 
-/* Fills L from the manifest in folder DIR. Returns 0, or -1 with the reason in WHY. */
-static int lang_read(struct lang *l, const char *dir, char why[160])
+/* Fills L from the manifest in folder DIR; BRIDGE: it drives Jupyter kernels. Returns 0, or -1 with the reason in WHY. */
+static int lang_read(struct lang *l, const char *dir, bool *bridge, char why[160])
 {
 	auto_free char *path = xasprintf("%s/manifest.json", dir);
 	auto_buf struct buf text = { 0 };
@@ -148,13 +151,15 @@ static int lang_read(struct lang *l, const char *dir, char why[160])
 	if (!m)
 		return -1;
 	const char *name = json_str(m, "name");
-	if (!name || !json_len(json_arr(m, "extensions")) || !json_len(json_arr(m, "argv")) ||
+	*bridge = json_bool(m, "kernelspecs");
+	if (!name || (!*bridge && !json_len(json_arr(m, "extensions"))) || !json_len(json_arr(m, "argv")) ||
 	    !json_len(json_arr(m, "interpreters"))) {
 		snprintf(why, 160, "needs name, extensions, interpreters and argv");
 		return -1;
 	}
 	*l = (struct lang){
 		.name = xstrdup(name),
+		.dotted = xasprintf(".%s", name),
 		.title = dup_or(json_str(m, "title"), name),
 		.dir = xstrdup(dir),
 		.exts = strings(json_arr(m, "extensions")),
@@ -188,8 +193,14 @@ int langs_load(struct langs *ls, const char *dir, struct log *log)
 		if (e->d_name[0] == '.' || access(manifest, F_OK) < 0)
 			continue;
 		struct lang l;
-		if (lang_read(&l, sub, why) < 0) {
+		bool bridge;
+		if (lang_read(&l, sub, &bridge, why) < 0) {
 			log_line(log, "language %s: %s/manifest.json: %s", e->d_name, sub, why);
+			continue;
+		}
+		if (bridge) {
+			lang_clear(&ls->bridge);
+			ls->bridge = l;
 			continue;
 		}
 		ls->v = xrealloc(ls->v, (ls->n + 1) * sizeof(*ls->v));
@@ -239,24 +250,34 @@ const struct lang *lang_for_cell(const struct langs *ls, const char *name)
 	return ext ? lang_for_ext(ls, ext) : NULL;
 }
 
+/* Its extensions that are its own. */
+static void print_own_exts(const struct langs *ls, const struct lang *l, struct buf *out)
+{
+	for (char **x = l->exts; *x; x++)
+		if (lang_for_ext(ls, *x) == l)
+			buf_printf(out, "%s.%s", out->n ? " " : "", *x);
+}
+
 void langs_print(const struct langs *ls, struct buf *out)
 {
 	for (size_t i = 0; i < ls->n; i++) {
 		const struct lang *l = &ls->v[i];
 		auto_buf struct buf exts = { 0 };
-		for (char **x = l->exts; *x; x++)
-			buf_printf(&exts, "%s.%s", exts.n ? " " : "", *x);
-		buf_printf(out, "%-12s %-20s ", l->name, exts.s);
-		if (l->interpreter)
-			buf_printf(out, "%s  %s\n", l->version, l->interpreter);
-		else
+		print_own_exts(ls, l, &exts);
+		buf_printf(out, "%-12s %-20s ", l->name, exts.n ? exts.s : "-");
+		if (!l->interpreter) {
 			buf_printf(out, "missing: %s\n", *l->install ? l->install : "no interpreter found");
+			continue;
+		}
+		buf_str(out, l->version);
+		if (l->exts[0] && !exts.n)
+			buf_printf(out, "  (echo %s > config/kernel/%s)", l->name, l->exts[0]);
+		buf_printf(out, "  %s\n", l->spec ? l->spec : l->interpreter);
 	}
 }
 
 void langs_print_exts(const struct langs *ls, struct buf *out)
 {
 	for (size_t i = 0; i < ls->n; i++)
-		for (char **x = ls->v[i].exts; *x; x++)
-			buf_printf(out, "%s.%s", i || x != ls->v[i].exts ? " " : "", *x);
+		print_own_exts(ls, &ls->v[i], out);
 }

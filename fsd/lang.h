@@ -17,11 +17,15 @@ struct lang {
 	bool spare;        /* one may be started before it is needed */
 	char *interpreter; /* absolute path, NULL: none on this host */
 	char *version;     /* "3.11.2 IPython 8.5.0", with it */
+	char *dotted;      /* ".bash": of the kernel that config/kernel gives an extension of this name, which is no other's */
+	char *spec;        /* a Jupyter kernel's kernel.json, NULL: a driver of its own */
+	char **needs;      /* paths of the host that it has to see beside the interpreter's; NULL ends them, NULL none */
 };
 
 struct langs {
 	struct lang *v;
 	size_t n;
+	struct lang bridge; /* the driver of Jupyter kernels, no language itself; without a name there is none */
 };
 
 /* Reads every DIR/<name>/manifest.json and looks for the interpreters. What is wrong with one is logged
@@ -36,6 +40,8 @@ const char *cell_ext(const char *name);
 /* The language of a cell called NAME, or NULL: then NAME is a draft's. */
 const struct lang *lang_for_cell(const struct langs *ls, const char *name);
 
+/* The absolute path of program NAME, looked up in PATH if it has no slash; NULL: there is none. */
+char *lang_program(const char *name);
 /* An argument of argv or probe, its {dir} replaced. */
 char *lang_arg(const char *arg, const char *dir);
 

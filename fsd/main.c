@@ -27,6 +27,7 @@ static const char usage[] =
 	"                 memory= disk= processes= cpus= network=\n"
 	"                 sandbox=full|weak|none  bind=HOST:BOX  queue=N  sync=always\n"
 	"                 spares=N     kernels of each language in use that are started ahead (1)\n"
+	"                 kernelspecs=DIR:DIR...|off  where Jupyter kernels are looked for\n"
 	"                 kernels=DIR  box=PATH\n"
 	"                 allow_other  everybody may make contexts, which are theirs alone\n"
 	"  -h, --help     this text\n"
@@ -105,10 +106,19 @@ static void set_option(struct options *o, char *item)
 		if (strcmp(value, "always"))
 			die("option sync: only sync=always is known");
 		o->sync_always = true;
+	} else if (!strcmp(item, "passthrough") && value) {
+		if (strcmp(value, "on") && strcmp(value, "off"))
+			die("option passthrough: on or off");
+		o->no_passthrough = !strcmp(value, "off");
 	} else if (!strcmp(item, "kernels") && value) {
 		o->kernels_dir = realpath(value, NULL);
 		if (!o->kernels_dir)
 			die("option kernels: %s: %s", value, strerror(errno));
+	} else if (!strcmp(item, "kernelspecs") && value) {
+		if (strcmp(value, "off") && *value != '/')
+			die("option kernelspecs: %s: not off, nor absolute paths with `:` between", value);
+		free((char *)o->kernelspecs);
+		o->kernelspecs = xstrdup(value);
 	} else if (!strcmp(item, "box") && value) {
 		o->box = realpath(value, NULL);
 		if (!o->box)
@@ -441,6 +451,7 @@ static void after_batch(void *arg)
 		log_line(&d->world.log, "mounted at %s, state in %s", d->world.opt.mountpoint,
 			 d->world.opt.state_dir);
 		tell_ready(d);
+		world_mounted(&d->world);
 	}
 	if (d->stopping && world_quiet(&d->world))
 		loop_quit(d->world.loop);
@@ -494,6 +505,7 @@ static void free_options(struct options *o)
 	free((char *)o->state_dir);
 	free((char *)o->mountpoint);
 	free((char *)o->kernels_dir);
+	free((char *)o->kernelspecs);
 	free((char *)o->box);
 	config_clear(&o->defaults);
 	strings_clear(&o->binds);

@@ -165,7 +165,7 @@ struct scan {
 	struct meter_job job;
 	int roots[2];
 	size_t root; /* the next one */
-	struct meter_usage stop, got, begin_fs;
+	struct meter_usage stop, got, begin_fs, begin_beside;
 	int64_t begin_written;
 	bool opaque, failed; /* FAILED: not even the root could be read */
 	dev_t dev;
@@ -400,6 +400,7 @@ static void scan_start(struct meter *m, struct metered *x)
 	struct scan *s = scan_new(x->dirs, stop);
 	s->job.finish = scan_finish;
 	s->begin_fs = m->fs.used;
+	s->begin_beside = x->beside;
 	s->begin_written = x->written;
 	x->scan = &s->job;
 	m->nscans++;
@@ -453,6 +454,8 @@ static void scan_finish(struct meter_job *j)
 	if (s->failed)
 		return;
 	x->scanned = s->got;
+	x->beside.bytes -= s->begin_beside.bytes;
+	x->beside.files -= s->begin_beside.files;
 	x->opaque = s->opaque;
 	x->scan_fs = s->begin_fs;
 	x->scan_written = s->begin_written;
@@ -911,6 +914,9 @@ void meter_add(struct meter *m, struct metered *x, int proc, const int dirs[2])
 	x->pinned = (struct meter_usage){ 0 };
 	x->rss = x->rss_peak = x->memory = x->memory_peak = x->memfd = 0;
 	x->written = x->scan_written = x->calm_written = 0;
+	if (proc >= 0 && !x->peopled)
+		x->known = false; /* what its first process finds there is its base */
+	x->peopled |= proc >= 0;
 	x->look_at = x->fds_at = x->pss_at = 0;
 	memset(x->told, 0, sizeof(x->told));
 	x->confirm = false;
@@ -948,4 +954,18 @@ void meter_limit(struct metered *x, int64_t memory, int64_t disk)
 	x->memory_limit = memory;
 	x->limit = (struct meter_usage){ disk, meter_max_files(disk) };
 	x->confirm = false;
+}
+
+void meter_beside(struct metered *x, int64_t bytes, int64_t files)
+{
+	x->beside.bytes += bytes;
+	x->beside.files += files;
+}
+
+struct meter_usage meter_left(const struct metered *x)
+{
+	struct meter_usage bar = disk_bar(x);
+
+	return (struct meter_usage){ bar.bytes - x->disk.bytes - x->beside.bytes,
+				     bar.files - x->disk.files - x->beside.files };
 }

@@ -51,7 +51,8 @@ struct metered {
 	int proc, shm, dirs[2];
 	int64_t memory_limit;
 	struct meter_usage limit, scanned, pinned, base, calm;
-	bool known, opaque;                       /* OPAQUE: a directory cannot be read */
+	struct meter_usage beside; /* see meter_beside; what the last scan cannot have seen */
+	bool known, opaque, peopled;              /* OPAQUE: a directory cannot be read; PEOPLED: it had processes */
 	int64_t memfd, written;                   /* bytes in memfds; bytes written by all processes so far */
 	int64_t scan_written, calm_written;       /* WRITTEN at the last scan, and when space was left */
 	struct meter_usage add_fs, scan_fs;       /* used of the file system at meter_add, at the last scan */
@@ -64,7 +65,7 @@ struct metered {
 void metered_init(struct metered *x, uint64_t id);
 /* Watches X until meter_del. PROC: the root of a /proc that has only the processes of X, or -1. DIRS: two
  * directories, each may be -1. The descriptors are duplicated. Call it before the first process can write:
- * what was there before it is not held against X, see meter_limit. */
+ * what was there before it is not held against X, see meter_limit. Without PROC only the disk is watched. */
 void meter_add(struct meter *m, struct metered *x, int proc, const int dirs[2]);
 /* SHM: /proc/sysvipc/shm as the processes of X see it (duplicated), or -1: what is in no process counts too. */
 void meter_shm(struct metered *x, int shm);
@@ -74,6 +75,10 @@ void meter_del(struct meter *m, struct metered *x);
  * from DISK, see meter_max_files. Who has more than DISK when it is added for the first time may use what it
  * has, so that code can tidy up, but not more; the least that it was seen to use since then counts. */
 void meter_limit(struct metered *x, int64_t memory, int64_t disk);
+/* Of somebody other than its processes, who knows it at once: so much more (or less) is below X's directories. */
+void meter_beside(struct metered *x, int64_t bytes, int64_t files);
+/* What X may still use of its disk, as far as is known; negative if it is over. */
+struct meter_usage meter_left(const struct metered *x);
 /* A file for each 4 KiB of DISK, and at least a million: a small file takes a block of the disk anyway, so
  * this only bounds empty ones. */
 int64_t meter_max_files(int64_t disk);

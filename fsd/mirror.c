@@ -4,13 +4,15 @@
 #include <fcntl.h>
 #include <search.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/xattr.h>
+
+#include <linux/fs.h>
 
 #include "gate.h"
 #include "util.h"
 
 #define ROOT_FDS 16
-#define COPY_MAX (8u << 20)
 /* What of an open's flags reaches the file below: for O_SYNC the kernel sends an fsync, and O_DIRECT
  * would ask for aligned buffers that we do not have. */
 #define OPEN_FLAGS (O_ACCMODE | O_APPEND | O_TRUNC)
@@ -30,6 +32,8 @@ struct node {
 	ino_t id;
 	mode_t type;
 	struct list handles; /* by handle.of_node */
+	int backing;         /* what the FUSE kernel knows the file by, 0 nothing */
+	size_t passed;       /* handles that use it */
 	struct {             /* in a root only */
 		uint64_t owner;
 		bool dropped;
@@ -39,15 +43,21 @@ struct node {
 
 struct handle {
 	struct list of_node, of_root;
+	struct mirror *mirror;
 	struct node *node;
 	int fd;    /* -1: dropped */
 	DIR *dir;  /* owns FD if there is one */
 	off_t pos; /* of DIR */
+	bool passed, wrote;
+	struct timespec mtime; /* when it was opened, if PASSED */
 };
 
 struct mirror {
 	mirror_open_root *open_root;
 	void *arg;
+	struct mirror_watch watch;
+	struct mirror_pass pass; /* its functions are NULL: there is none */
+	int64_t freed;
 	uint64_t last; /* numbers only grow */
 	void *by_ino;  /* all nodes */
 	void *by_name; /* all with a name, by parent and name */
@@ -357,31 +367,6 @@ static int parent_fd(struct mirror *m, fuse_ino_t ino, const char *name, struct 
 
 /* ---- what is shown -------------------------------------------------------------------------- */
 
-/* Whether a link in a directory DEPTH below the root stays in it. The names behind the leading ..
- * only go down, or into other links that stay: a .. behind one of those would start from where it
- * leads, and could climb out though a count of the names says no. */
-static bool link_stays(const char *target, unsigned int depth)
-{
-	unsigned int up = 0;
-	bool down = false;
-
-	if (*target == '/' || !*target)
-		return false;
-	while (*target) {
-		size_t n = strcspn(target, "/");
-
-		if (n == 2 && !memcmp(target, "..", 2)) {
-			if (down || ++up > depth)
-				return false;
-		} else if (n && !(n == 1 && *target == '.')) {
-			down = true;
-		}
-		target += n;
-		target += strspn(target, "/");
-	}
-	return true;
-}
-
 /* Reads the link NAME in DIR, or DIR itself if NAME is empty. */
 static int read_link(int dir, const char *name, unsigned int depth, char out[PATH_MAX])
 {
@@ -392,7 +377,7 @@ static int read_link(int dir, const char *name, unsigned int depth, char out[PAT
 	if (n == PATH_MAX)
 		return -ENOENT;
 	out[n] = '\0';
-	return link_stays(out, depth) ? 0 : -ENOENT;
+	return gate_link_stays(out, depth) ? 0 : -ENOENT;
 }
 
 static bool is_shown(int dir, const char *name, mode_t type, unsigned int depth)
@@ -414,15 +399,24 @@ static bool dirent_is_shown(int dir, const struct dirent *d, unsigned int depth)
 		is_shown(dir, d->d_name, st.st_mode, depth);
 }
 
-static ino_t stat_ino(const struct node *root, ino_t ino)
+static bool is_view(const struct node *n)
 {
+	return n->root->top.owner & MIRROR_VIEW;
+}
+
+/* A file of a view is that of the directory, also to who compares numbers before he copies. A directory is not, for it
+ * has other names in it. */
+static ino_t stat_ino(const struct node *root, ino_t ino, mode_t type)
+{
+	if (is_view(root) && S_ISDIR(type))
+		ino ^= STAT_INO_BIT >> 1;
 	return STAT_INO_BIT | ((ino ^ root->top.owner << 32) & (STAT_INO_BIT - 1));
 }
 
 static struct stat show(const struct node *n, struct stat st)
 {
 	st.st_mode &= S_IFMT | MODES;
-	st.st_ino = stat_ino(n->root, st.st_ino);
+	st.st_ino = stat_ino(n->root, st.st_ino, st.st_mode);
 	return st;
 }
 
@@ -443,6 +437,61 @@ static int entry(struct node *n, const struct stat *st, struct fuse_entry_param 
 	return 0;
 }
 
+/* ---- what is told ----------------------------------------------------------------------------- */
+
+static uint64_t told_owner(const struct node *n)
+{
+	return n->root->top.owner & ~MIRROR_VIEW;
+}
+
+/* The path of NAME (NULL: itself) in N, the caller's, or NULL. */
+static char *told_path(const struct node *n, const char *name)
+{
+	char *dir, *path = NULL;
+
+	if (node_path(n, &dir))
+		return NULL;
+	if (!name)
+		return dir;
+	if (asprintf(&path, "%s%s%s", n->parent ? dir : "", n->parent ? "/" : "", name) < 0)
+		path = NULL;
+	free(dir);
+	return path;
+}
+
+static void tell_noted(struct mirror *m, const struct node *n, int fd)
+{
+	if (m->watch.noted && fd >= 0)
+		m->watch.noted(m->watch.arg, told_owner(n), fd);
+}
+
+static void tell_path(struct mirror *m, const struct node *n, const char *name,
+		      void (*fn)(void *, uint64_t, const char *))
+{
+	auto_free char *path = fn ? told_path(n, name) : NULL;
+
+	if (path)
+		fn(m->watch.arg, told_owner(n), path);
+}
+
+static void tell_moved(struct mirror *m, const struct node *p, const char *name, const struct node *q,
+		       const char *newname, bool swap)
+{
+	auto_free char *from = m->watch.moved ? told_path(p, name) : NULL;
+	auto_free char *to = from ? told_path(q, newname) : NULL;
+
+	if (to)
+		m->watch.moved(m->watch.arg, told_owner(p), from, to, swap);
+}
+
+/* Is NAME in DIR there, for all that the view says? */
+static bool in_view(struct mirror *m, const struct node *dir, const char *name, bool is_dir)
+{
+	auto_free char *path = is_view(dir) ? told_path(dir, name) : NULL;
+
+	return !is_view(dir) || (path && m->watch.shown && m->watch.shown(m->watch.arg, told_owner(dir), path, is_dir));
+}
+
 /* Fills OUT with FD, the object at NAME in PARENT. */
 static int enter(struct mirror *m, struct node *parent, const char *name, int fd,
 		 struct fuse_entry_param *out)
@@ -453,7 +502,7 @@ static int enter(struct mirror *m, struct node *parent, const char *name, int fd
 
 	if (fstat(fd, &st))
 		return -errno;
-	if (!is_shown(fd, "", st.st_mode, depth(parent)))
+	if (!is_shown(fd, "", st.st_mode, depth(parent)) || !in_view(m, parent, name, S_ISDIR(st.st_mode)))
 		return -ENOENT;
 	r = node_at(m, parent, name, &st, &n);
 	return r ? r : entry(n, &st, out);
@@ -600,6 +649,13 @@ static int handle_fd(const struct fuse_file_info *fi)
 	return h->fd < 0 ? -ESTALE : h->fd;
 }
 
+/* The text of NAME in N (NULL: of N) is another from now on; FD is it. */
+static void tell_written(struct mirror *m, const struct node *n, const char *name, int fd)
+{
+	tell_path(m, n, name, m->watch.written);
+	tell_noted(m, n, fd);
+}
+
 static int set_size(int fd, off_t size, const struct fuse_file_info *fi)
 {
 	auto_close int own = -1;
@@ -633,6 +689,8 @@ int mirror_setattr(struct mirror *m, fuse_ino_t ino, const struct stat *want, in
 
 	if (fd < 0)
 		return fd;
+	if (is_view(n))
+		return -EROFS;
 	if (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) {
 		uid_t uid = to_set & FUSE_SET_ATTR_UID ? want->st_uid : (uid_t)-1;
 		gid_t gid = to_set & FUSE_SET_ATTR_GID ? want->st_gid : (gid_t)-1;
@@ -660,6 +718,9 @@ int mirror_setattr(struct mirror *m, fuse_ino_t ino, const struct stat *want, in
 		if (utimensat(fd, "", t, AT_EMPTY_PATH))
 			return -errno;
 	}
+	if (to_set & FUSE_SET_ATTR_SIZE)
+		tell_path(m, n, NULL, m->watch.written);
+	tell_noted(m, n, fd);
 	return node_stat(n, fd, out);
 }
 
@@ -699,6 +760,9 @@ static int enter_new(struct mirror *m, struct node *parent, int dir, const char 
 	auto_close int fd = gate_path(dir, name);
 	int r = fd < 0 ? fd : give(fd, who);
 
+	if (fd >= 0)
+		tell_written(m, parent, name, fd);
+	tell_noted(m, parent, dir);
 	return r ? r : enter(m, parent, name, fd, out);
 }
 
@@ -710,6 +774,8 @@ int mirror_mkdir(struct mirror *m, fuse_ino_t parent, const char *name, mode_t m
 
 	if (dir < 0)
 		return dir;
+	if (is_view(p))
+		return -EROFS;
 	if (mkdirat(dir, name, mode & MODES))
 		return -errno;
 	return enter_new(m, p, dir, name, who, out);
@@ -723,7 +789,9 @@ int mirror_symlink(struct mirror *m, const char *target, fuse_ino_t parent, cons
 
 	if (dir < 0)
 		return dir;
-	if (!link_stays(target, depth(p)))
+	if (is_view(p))
+		return -EROFS;
+	if (!gate_link_stays(target, depth(p)))
 		return -EPERM;
 	if (symlinkat(target, dir, name))
 		return -errno;
@@ -739,6 +807,8 @@ int mirror_link(struct mirror *m, fuse_ino_t ino, fuse_ino_t newparent, const ch
 
 	if (dir < 0)
 		return dir;
+	if (is_view(p))
+		return -EROFS;
 	if (n->root != p->root)
 		return -EXDEV;
 	if (linkat(AT_FDCWD, gate_name(fd).s, dir, newname, AT_SYMLINK_FOLLOW))
@@ -746,15 +816,38 @@ int mirror_link(struct mirror *m, fuse_ino_t ino, fuse_ino_t newparent, const ch
 	return enter_new(m, p, dir, newname, NULL, out);
 }
 
+/* What the disk gets back when NAME in DIR goes. */
+static int64_t only_here(int dir, const char *name)
+{
+	struct stat st;
+
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode) || st.st_nlink > 1)
+		return 0;
+	return st.st_blocks * 512;
+}
+
+int64_t mirror_freed(struct mirror *m)
+{
+	int64_t n = m->freed;
+
+	m->freed = 0;
+	return n;
+}
+
 int mirror_unlink(struct mirror *m, fuse_ino_t parent, const char *name)
 {
 	struct node *p, *n;
 	auto_close int dir = parent_fd(m, parent, name, &p);
+	int64_t size;
 
 	if (dir < 0)
 		return dir;
+	size = only_here(dir, name);
 	if (unlinkat(dir, name, 0))
 		return -errno;
+	m->freed += size;
+	tell_path(m, p, name, m->watch.removed);
+	tell_noted(m, p, dir);
 	n = find_name(m, p, name);
 	if (n)
 		lose_object(m, n);
@@ -785,6 +878,18 @@ static int sweep(int dir, const char *name, unsigned int depth)
 	return r;
 }
 
+/* What is not in the view keeps the directory where it is. */
+static int rmdir_in_view(struct mirror *m, struct node *p, int dir, const char *name)
+{
+	auto_free char *path = told_path(p, name);
+	int r = !path ? -ENOMEM : m->watch.rmdir ? m->watch.rmdir(m->watch.arg, told_owner(p), path) : -EROFS;
+	struct node *n = find_name(m, p, name);
+
+	if (!r && !unlinkat(dir, name, AT_REMOVEDIR) && n)
+		lose_object(m, n);
+	return r;
+}
+
 int mirror_rmdir(struct mirror *m, fuse_ino_t parent, const char *name)
 {
 	struct node *p, *n;
@@ -793,6 +898,8 @@ int mirror_rmdir(struct mirror *m, fuse_ino_t parent, const char *name)
 
 	if (dir < 0)
 		return dir;
+	if (is_view(p))
+		return rmdir_in_view(m, p, dir, name);
 	r = unlinkat(dir, name, AT_REMOVEDIR) ? -errno : 0;
 	if (r == -ENOTEMPTY || r == -EEXIST) {
 		r = sweep(dir, name, depth(p) + 1);
@@ -814,22 +921,48 @@ static void move(struct mirror *m, struct node *n, struct node *parent, const ch
 		lose_name(m, n);
 }
 
+static void tell_renamed(struct mirror *m, const struct node *p, int dir, const char *name, const struct node *q,
+			 int newdir, const char *newname, bool swap)
+{
+	auto_close int to = m->watch.noted ? gate_path(newdir, newname) : -1;
+	auto_close int from = m->watch.noted && swap ? gate_path(dir, name) : -1;
+
+	tell_noted(m, p, dir);
+	tell_noted(m, q, newdir);
+	tell_noted(m, q, to);
+	tell_noted(m, p, from);
+	tell_moved(m, p, name, q, newname, swap);
+}
+
 int mirror_rename(struct mirror *m, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
 		  const char *newname, unsigned int flags)
 {
 	struct node *p, *q, *from, *to;
 	auto_close int dir = parent_fd(m, parent, name, &p);
 	auto_close int newdir = dir < 0 ? dir : parent_fd(m, newparent, newname, &q);
+	struct stat moved, st;
+	int64_t size;
 
 	if (newdir < 0)
 		return newdir;
+	if (is_view(q))
+		return -EROFS;
 	if (p->root != q->root)
 		return -EXDEV;
 	if (flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE))
 		return -EINVAL;
+	if (fstatat(dir, name, &moved, AT_SYMLINK_NOFOLLOW))
+		return -errno;
+	size = flags ? 0 : only_here(newdir, newname);
 	if (renameat2(dir, name, newdir, newname, flags))
 		return -errno;
 
+	/* Two names of one file: nothing happens, as rename(2) says. */
+	if (!flags && !fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) && st.st_ino == moved.st_ino &&
+	    st.st_dev == moved.st_dev)
+		return 0;
+	m->freed += size;
+	tell_renamed(m, p, dir, name, q, newdir, newname, flags & RENAME_EXCHANGE);
 	from = find_name(m, p, name);
 	to = find_name(m, q, newname);
 	if (from == to)
@@ -845,10 +978,169 @@ int mirror_rename(struct mirror *m, fuse_ino_t parent, const char *name, fuse_in
 	return 0;
 }
 
+/* ---- copies into another root ------------------------------------------------------------------ */
+
+/* The source of a clone: NAME in PARENT, or PARENT itself if that is NULL; opened for reading. */
+static int open_source(struct mirror *m, fuse_ino_t parent, const char *name)
+{
+	struct node *n;
+	auto_close int dir = name ? parent_fd(m, parent, name, &n) : ino_fd(m, parent, &n);
+	auto_close int fd = dir < 0 ? dir : name ? gate_path(dir, name) : take(&dir);
+	int r = fd < 0 ? fd : gate_reopen(fd, S_IFREG, O_RDONLY);
+
+	/* Only files can be cloned: who moves something else copies it. */
+	return r == -ELOOP || r == -ENXIO || r == -EISDIR ? -EXDEV : r;
+}
+
+int mirror_clone_begin(struct mirror *m, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
+		       const char *newname, const struct fuse_ctx *who, struct mirror_clone *out)
+{
+	struct node *p;
+	auto_close int dir = parent_fd(m, newparent, newname, &p);
+	auto_close int from = dir < 0 ? dir : open_source(m, parent, name);
+	auto_close int to = -1;
+
+	if (from < 0)
+		return from;
+	to = openat(dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (to < 0)
+		return errno == EOPNOTSUPP || errno == EISDIR ? -EXDEV : -errno;
+	*out = (struct mirror_clone){ .from = take(&from), .to = take(&to) };
+	if (who)
+		out->who = *who;
+	out->give = who;
+	return 0;
+}
+
+static int copy_xattrs(int from, int to)
+{
+	auto_free char *names = malloc(XATTR_LIST_MAX);
+	auto_free char *value = malloc(XATTR_SIZE_MAX);
+	ssize_t len = names && value ? flistxattr(from, names, XATTR_LIST_MAX) : -1;
+
+	for (char *s = names; s < names + len; s += strlen(s) + 1) {
+		ssize_t n = strncmp(s, "user.", 5) ? -1 : fgetxattr(from, s, value, XATTR_SIZE_MAX);
+
+		if (n >= 0 && fsetxattr(to, s, value, n, 0))
+			return -errno;
+	}
+	return 0;
+}
+
+int mirror_clone_work(struct mirror_clone *c)
+{
+	struct stat st;
+	int r;
+
+	if (fstat(c->from, &st))
+		return -errno;
+	if (ioctl(c->to, FICLONE, c->from))
+		return errno == ENOSPC || errno == EDQUOT || errno == EIO ? -errno : -EXDEV;
+	r = copy_xattrs(c->from, c->to);
+	if (!r && c->give)
+		r = give(c->to, &c->who);
+	if (r)
+		return r;
+	if (fchmod(c->to, st.st_mode & MODES) ||
+	    futimens(c->to, (struct timespec[]){ st.st_atim, st.st_mtim }))
+		return -errno;
+	return 0;
+}
+
+/* Gives the file TO the name NAME in DIR, in place of what is there if REPLACE. */
+static int name_file(struct mirror *m, int to, int dir, const char *name, bool replace)
+{
+	char tmp[48];
+
+	if (!linkat(AT_FDCWD, gate_name(to).s, dir, name, AT_SYMLINK_FOLLOW))
+		return 0;
+	if (errno != EEXIST || !replace)
+		return -errno;
+	snprintf(tmp, sizeof(tmp), ".cellfs-%llx", (unsigned long long)++m->last);
+	if (linkat(AT_FDCWD, gate_name(to).s, dir, tmp, AT_SYMLINK_FOLLOW))
+		return -errno;
+	if (!renameat(dir, tmp, dir, name))
+		return 0;
+	int r = -errno;
+	unlinkat(dir, tmp, 0);
+	return r;
+}
+
+int mirror_clone_name(struct mirror *m, const struct mirror_clone *c, fuse_ino_t newparent,
+		      const char *newname, bool replace, struct fuse_entry_param *out)
+{
+	struct node *p, *there;
+	auto_close int dir = parent_fd(m, newparent, newname, &p);
+	int r = dir < 0 ? dir : name_file(m, c->to, dir, newname, replace);
+
+	if (r)
+		return r;
+	there = find_name(m, p, newname);
+	if (there)
+		lose_object(m, there);
+	return out ? enter(m, p, newname, c->to, out) : 0;
+}
+
+int mirror_clone_remove(struct mirror *m, const struct mirror_clone *c, fuse_ino_t parent, const char *name)
+{
+	struct node *p;
+	auto_close int dir = parent_fd(m, parent, name, &p);
+	struct stat st, now;
+
+	if (dir < 0)
+		return dir;
+	if (fstat(c->from, &st) || fstatat(dir, name, &now, AT_SYMLINK_NOFOLLOW) || st.st_ino != now.st_ino ||
+	    st.st_dev != now.st_dev)
+		return 0; /* somebody put another one there meanwhile: that is not what was moved */
+	return mirror_unlink(m, parent, name);
+}
+
+void mirror_clone_clear(struct mirror_clone *c)
+{
+	drop_fd(&c->from);
+	drop_fd(&c->to);
+}
+
 /* ---- handles -------------------------------------------------------------------------------- */
 
+void mirror_set_watch(struct mirror *m, const struct mirror_watch *watch)
+{
+	m->watch = *watch;
+}
+
+void mirror_set_pass(struct mirror *m, const struct mirror_pass *pass)
+{
+	m->pass = *pass;
+}
+
+int mirror_passed(const struct fuse_file_info *fi)
+{
+	const struct handle *h = (const struct handle *)(uintptr_t)fi->fh;
+
+	return h->passed ? h->node->backing : 0;
+}
+
+/* All that a node is opened for at a time is passed or none of it is: the FUSE kernel has no third way. The first to
+ * open it decides. Who only writes is not passed, so that we see what it writes. */
+static void pass_through(struct mirror *m, struct handle *h, int flags)
+{
+	struct node *n = h->node;
+	struct stat st;
+
+	if (!m->pass.open || h->dir)
+		return;
+	if (list_empty(&n->handles) && (flags & O_ACCMODE) != O_WRONLY) {
+		n->backing = m->pass.open(m->pass.arg, h->fd);
+		n->backing = MAX(n->backing, 0);
+	}
+	h->passed = n->backing > 0;
+	n->passed += h->passed;
+	if (h->passed && !fstat(h->fd, &st))
+		h->mtime = st.st_mtim;
+}
+
 /* Takes over FD, on success only. */
-static int handle_new(struct node *n, int fd, struct fuse_file_info *fi)
+static int handle_new(struct mirror *m, struct node *n, int fd, struct fuse_file_info *fi)
 {
 	struct handle *h = calloc(1, sizeof(*h));
 
@@ -862,13 +1154,13 @@ static int handle_new(struct node *n, int fd, struct fuse_file_info *fi)
 		}
 	}
 	h->fd = fd;
+	h->mirror = m;
 	h->node = n;
 	n->refs++;
+	pass_through(m, h, fi->flags);
 	list_append(&n->handles, &h->of_node);
 	list_append(&n->root->top.handles, &h->of_root);
 	fi->fh = (uintptr_t)h;
-	/* A reader has nothing to say at close, and should not be told that the mount is gone. */
-	fi->noflush = (fi->flags & O_ACCMODE) == O_RDONLY;
 	return 0;
 }
 
@@ -890,9 +1182,12 @@ static int node_open(struct mirror *m, fuse_ino_t ino, mode_t type, int flags,
 {
 	struct node *n;
 	auto_close int path = ino_fd(m, ino, &n);
-	auto_close int fd = path < 0 ? path : reopen(path, type, flags);
-	int r = fd < 0 ? fd : handle_new(n, fd, fi);
+	bool writes = (flags & O_ACCMODE) != O_RDONLY || flags & O_TRUNC;
+	auto_close int fd = path < 0 ? path : writes && is_view(n) ? -EROFS : reopen(path, type, flags);
+	int r = fd < 0 ? fd : handle_new(m, n, fd, fi);
 
+	if (!r && flags & O_TRUNC)
+		mirror_wrote(m, fi);
 	if (!r)
 		take(&fd);
 	return r;
@@ -917,11 +1212,15 @@ int mirror_create(struct mirror *m, fuse_ino_t parent, const char *name, mode_t 
 	struct node *p;
 	auto_close int dir = parent_fd(m, parent, name, &p);
 	auto_close int fd = -1;
+	bool made;
 
 	if (dir < 0)
 		return dir;
+	if (is_view(p))
+		return -EROFS;
 	fd = gate_open_file(dir, name, flags | O_CREAT, mode & MODES);
-	if (fd >= 0) {
+	made = fd >= 0;
+	if (made) {
 		r = give(fd, who);
 		if (r)
 			return r;
@@ -936,11 +1235,15 @@ int mirror_create(struct mirror *m, fuse_ino_t parent, const char *name, mode_t 
 	r = enter(m, p, name, fd, &e);
 	if (r)
 		return r;
-	r = handle_new(find_ino(m, e.ino), fd, fi);
+	r = handle_new(m, find_ino(m, e.ino), fd, fi);
 	if (r) {
 		mirror_forget(m, e.ino, 1);
 		return r;
 	}
+	if (made || flags & O_TRUNC)
+		mirror_wrote(m, fi);
+	if (made)
+		tell_noted(m, p, dir);
 	take(&fd);
 	*out = e;
 	return 0;
@@ -949,13 +1252,38 @@ int mirror_create(struct mirror *m, fuse_ino_t parent, const char *name, mode_t 
 void mirror_release(struct mirror *m, struct fuse_file_info *fi)
 {
 	struct handle *h = (struct handle *)(uintptr_t)fi->fh;
+	struct node *n = h->node;
+	struct stat st;
 
+	if (h->passed && !h->wrote && !fstat(h->fd, &st) && memcmp(&st.st_mtim, &h->mtime, sizeof(h->mtime)))
+		mirror_wrote(m, fi);
+	else if (h->wrote) /* its close is news, too */
+		tell_noted(m, n, h->fd);
 	handle_close(h);
 	list_del(&h->of_node);
 	list_del(&h->of_root);
-	h->node->refs--;
-	put(m, h->node);
+	if (h->passed && !--n->passed) {
+		m->pass.close(m->pass.arg, n->backing);
+		n->backing = 0;
+	}
+	n->refs--;
+	put(m, n);
 	free(h);
+}
+
+void mirror_wrote(struct mirror *m, const struct fuse_file_info *fi)
+{
+	struct handle *h = (struct handle *)(uintptr_t)fi->fh;
+
+	if (!h->wrote)
+		tell_path(m, h->node, NULL, m->watch.written);
+	h->wrote = true;
+	tell_noted(m, h->node, h->fd);
+}
+
+int mirror_fd(const struct fuse_file_info *fi)
+{
+	return handle_fd(fi);
 }
 
 int mirror_read(const struct fuse_file_info *fi, size_t size, off_t off, struct fuse_bufvec *out)
@@ -985,15 +1313,6 @@ int mirror_write(const struct fuse_file_info *fi, struct fuse_bufvec *in, off_t 
 	return 0;
 }
 
-int mirror_fsync(const struct fuse_file_info *fi, int datasync)
-{
-	int fd = handle_fd(fi);
-
-	if (fd < 0)
-		return fd;
-	return (datasync ? fdatasync(fd) : fsync(fd)) ? -errno : 0;
-}
-
 int mirror_fallocate(const struct fuse_file_info *fi, int mode, off_t off, off_t len)
 {
 	int fd = handle_fd(fi);
@@ -1018,21 +1337,6 @@ int mirror_lseek(const struct fuse_file_info *fi, off_t off, int whence, off_t *
 	return 0;
 }
 
-int mirror_copy_file_range(const struct fuse_file_info *in, off_t in_off,
-			   const struct fuse_file_info *to, off_t to_off, size_t len, size_t *out)
-{
-	int from = handle_fd(in), into = handle_fd(to);
-	ssize_t n;
-
-	if (from < 0 || into < 0)
-		return -ESTALE;
-	n = copy_file_range(from, &in_off, into, &to_off, MIN(len, COPY_MAX), 0);
-	if (n < 0)
-		return -errno;
-	*out = n;
-	return 0;
-}
-
 int mirror_readdir(const struct fuse_file_info *fi, char *buf, size_t size, off_t off, size_t *out)
 {
 	struct handle *h = (struct handle *)(uintptr_t)fi->fh;
@@ -1054,10 +1358,10 @@ int mirror_readdir(const struct fuse_file_info *fi, char *buf, size_t size, off_
 		if (!e)
 			break;
 		h->pos = e->d_off;
-		if (!dirent_is_shown(h->fd, e, d))
+		if (!dirent_is_shown(h->fd, e, d) || (!is_dots(e->d_name) && !in_view(h->mirror, h->node, e->d_name, e->d_type == DT_DIR)))
 			continue;
-		st.st_ino = stat_ino(h->node->root, e->d_ino);
 		st.st_mode = DTTOIF(e->d_type);
+		st.st_ino = stat_ino(h->node->root, e->d_ino, st.st_mode);
 		n = fuse_add_direntry(NULL, buf + used, size - used, e->d_name, &st, e->d_off);
 		if (n > size - used) {
 			/* Read, but not delivered: the next call must go back. */
@@ -1131,18 +1435,20 @@ int mirror_setxattr(struct mirror *m, fuse_ino_t ino, const char *name, const ch
 {
 	struct node *n;
 	auto_close int fd = is_user(name) ? ino_fd(m, ino, &n) : -EOPNOTSUPP;
+	int r = fd < 0 ? fd : is_view(n) ? -EROFS : setxattr(gate_name(fd).s, name, value, size, flags) ? -errno : 0;
 
-	if (fd < 0)
-		return fd;
-	return setxattr(gate_name(fd).s, name, value, size, flags) ? -errno : 0;
+	if (!r)
+		tell_noted(m, n, fd);
+	return r;
 }
 
 int mirror_removexattr(struct mirror *m, fuse_ino_t ino, const char *name)
 {
 	struct node *n;
 	auto_close int fd = is_user(name) ? ino_fd(m, ino, &n) : -EOPNOTSUPP;
+	int r = fd < 0 ? fd : is_view(n) ? -EROFS : removexattr(gate_name(fd).s, name) ? -errno : 0;
 
-	if (fd < 0)
-		return fd;
-	return removexattr(gate_name(fd).s, name) ? -errno : 0;
+	if (!r)
+		tell_noted(m, n, fd);
+	return r;
 }

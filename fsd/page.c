@@ -1,5 +1,6 @@
 #include "page.h"
 
+#include "artifact.h"
 #include "box.h"
 #include "kernel.h"
 
@@ -27,10 +28,14 @@ void page_readme(const struct node *n, struct buf *b)
 "  %1$s (see `languages`). Write it again to run it again.\n"
 "- Variables stay between the cells of a context. `mkdir contexts/x` makes another, apart from the first;\n"
 "  `rm -r contexts/x` removes it.\n"
-"- All cells of a context work in its `workspace/`: put files there, and find there what cells made.\n"
+"- All cells of a context work in its `workspace/`: put files there. What cells made is in `artifacts/`;\n"
+"  `results/<cell>/artifacts/` has the files of that run as they were when it ended.\n"
 "- `results/<cell>/`: `report.md`, `result.txt` and other formats of the last value (`result.html`,\n"
 "  `result.png`), `display-1.png` and so on (plots), `stdout`, `stderr`, `error.txt` if it failed,\n"
 "  `status`, `execution.json` (everything, for programs). `history/<n>/` keeps every run.\n"
+"- The last expression is the value. Plots of matplotlib and R show by themselves; to show more:\n"
+"  `display(x)` in Python, JavaScript, TypeScript, R and Java, `display FILE` in Bash. A data frame is also\n"
+"  data: `result.data.json`, `{\"column\": [values]}`; a matplotlib figure `display-1.chart.json`.\n"
 "\n"
 "## Waiting\n"
 "\n"
@@ -50,7 +55,8 @@ void page_readme(const struct node *n, struct buf *b)
 "programs of the host and /artifacts (the shelf), no other file, no other context, and no network unless\n"
 "`config/network` is `on`.\n"
 "\n"
-"Options of one run are the first lines of its cell: `#| timeout: 30`, `#| cwd: sub`, `#| env.NAME: v`.\n"
+"Options of one run are the first lines of its cell: `#| timeout: 30`, `#| cwd: sub`, `#| env.NAME: v`\n"
+"(`//|` in JavaScript, TypeScript and Java).\n"
 "\n"
 "If a write is refused, the reason is the last line of `contexts/<id>/log` (or of `log`).\n"
 "`set -o noclobber` (O_EXCL) makes a cell's name an idempotency key: EEXIST means it was submitted before.\n",
@@ -241,7 +247,8 @@ void page_record(const struct node *n, struct buf *out)
 		buf_printf(&b, ",\"exit_code\":%d", r->exit_code);
 	else
 		buf_str(&b, ",\"exit_code\":null");
-	buf_str(&b, ",\"artifacts\":[]");
+	buf_str(&b, ",\"artifacts\":");
+	run_json_kept(r, &b);
 	json_time(&b, "queued_at", r->queued_at);
 	json_time(&b, "started_at", r->started_at);
 	json_time(&b, "finished_at", r->finished_at);
@@ -432,6 +439,29 @@ static void report_files(const struct node *n, struct buf *b)
 	}
 }
 
+static void report_artifacts(struct run *r, struct buf *b)
+{
+	const struct kept *k = run_kept(r);
+	bool any = false;
+
+	for (size_t i = 0; i < k->n; i++) {
+		const struct kept_file *f = &k->v[i];
+		if (f->type == 'd')
+			continue;
+		if (!any)
+			buf_str(b, "\n## artifacts\n\n");
+		any = true;
+		if (b->n > REPORT_MAX - 1024 - strlen(f->path)) {
+			buf_str(b, "- and more, see `artifacts/`\n");
+			break;
+		}
+		buf_printf(b, "- `history/%llu/artifacts/", (unsigned long long)r->number);
+		buf_printable(b, f->path);
+		buf_printf(b, "` (%s, %lld bytes%s)\n", f->mime, (long long)f->size,
+			   f->type == 'l' && run_ended(r) ? ", as it is now" : "");
+	}
+}
+
 void page_report(const struct node *n, struct buf *b)
 {
 	struct run *r = n->run;
@@ -467,4 +497,5 @@ void page_report(const struct node *n, struct buf *b)
 	report_stream(r, 0, b);
 	report_stream(r, 1, b);
 	report_files(n, b);
+	report_artifacts(r, b);
 }

@@ -7,7 +7,7 @@ int64_t run_disk_bytes(const struct run *r)
 
 	for (size_t i = 0; i < r->nfiles; i++)
 		n += r->files[i].at.len;
-	return n;
+	return n + r->kept_bytes;
 }
 
 int run_read_file(struct run *r, const struct run_file *f, struct buf *b)
@@ -140,6 +140,9 @@ void run_save(struct run *r, struct buf *b)
 		   (long long)r->finished_at, (long long)r->duration_us, (long long)r->cpu_us,
 		   (long long)r->max_rss, (long long)r->execution_count, (long long)r->generation,
 		   r->exit_code, r->state_preserved);
+	if (r->kept_at.len)
+		buf_printf(b, ",\"kept\":[%lld,%lld,%lld,%lld]", (long long)r->kept_at.off, (long long)r->kept_at.len,
+			   (long long)r->kept_table, (long long)r->kept_bytes);
 	buf_str(b, ",\"items\":[");
 	for (size_t i = 0; i < r->nitems; i++) {
 		const struct item *it = &r->items[i];
@@ -224,6 +227,10 @@ struct run *run_load(struct context *c, uint64_t number, const struct json *rec)
 			  &r->max_rss, &r->execution_count, &r->generation };
 	for (size_t i = 0; i < ARRAY_SIZE(at); i++)
 		*at[i] = json_num_at(n, i);
+	const struct json *kept = json_arr(rec, "kept");
+	r->kept_at = (struct extent){ json_num_at(kept, 0), json_num_at(kept, 1) };
+	r->kept_table = json_num_at(kept, 2);
+	r->kept_bytes = json_num_at(kept, 3);
 	r->exit_code = json_num_at(n, ARRAY_SIZE(at));
 	r->state_preserved = json_num_at(n, ARRAY_SIZE(at) + 1);
 	load_items(r, rec);

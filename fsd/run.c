@@ -1,4 +1,5 @@
 /* The life of a run: queued, started, interrupted, ended. */
+#include "artifact.h"
 #include "context.h"
 #include "kernel.h"
 
@@ -52,6 +53,7 @@ void run_free(struct run *r)
 	}
 	if (!list_empty(&r->link))
 		list_del(&r->link);
+	kept_free(r->kept);
 	error_clear(&r->err);
 	options_clear(&r->opt);
 	extents_free(&r->events);
@@ -142,9 +144,9 @@ int run_start(struct run *r, struct kernel *k, int64_t count, int64_t generation
 	r->execution_count = count;
 	r->generation = generation;
 	event_begin(c, &b, "started", r);
-	buf_printf(&b, ",\"execution_count\":%lld,\"generation\":%lld,\"logs\":[%lld,%lld]",
+	buf_printf(&b, ",\"execution_count\":%lld,\"generation\":%lld,\"logs\":[%lld,%lld,%lld]",
 		   (long long)count, (long long)generation, (long long)c->store.end[L_OUT],
-		   (long long)c->store.end[L_ERR]);
+		   (long long)c->store.end[L_ERR], (long long)c->store.end[L_KEPT]);
 	int err = event_end(c, &b, r);
 	if (err)
 		return err;
@@ -153,6 +155,7 @@ int run_start(struct run *r, struct kernel *k, int64_t count, int64_t generation
 	r->file_time = MAX(r->started_at, r->file_time + 1000);
 	c->nqueued--;
 	kernel_usage(k, &r->cpu_us, NULL);
+	artifact_begin(r);
 	if (limit)
 		timer_set(c->world->loop, &r->limit, limit, on_timeout, r);
 	context_touch(c);
@@ -275,6 +278,7 @@ void run_lose(struct run *r, const char *reason)
 	settle_error(r);
 	for (int i = 0; i < 2; i++)
 		extents_free(&r->flow[i].x);
+	r->kept_at = (struct extent){ 0 };
 }
 
 static void write_error_event(struct run *r)
@@ -414,11 +418,40 @@ static void sync_then_publish(struct run *r, off_t off, size_t size)
 	store_sync(&r->ctx->store, r->ctx->world->worker, on_logs_synced, rec);
 }
 
-void run_finish(struct run *r, enum run_status how, const char *reason)
+/* The second half of its end: everything that the record tells is known. */
+static void record(struct run *r)
 {
 	struct context *c = r->ctx;
 	auto_buf struct buf b = { 0 };
 	off_t off = 0;
+
+	run_save(r, &b);
+	int err = store_append(&c->store, L_RES, b.s, b.n, &off, true);
+	if (!err && c->world->opt.sync_always && !c->world->stopping) {
+		sync_then_publish(r, off, b.n);
+		return;
+	}
+	if (!err)
+		err = commit(r, off, b.n);
+	else
+		commit(r, 0, 0);
+	if (err)
+		context_log(c, "run %llu has ended, but its record is in memory only: %s",
+			    (unsigned long long)r->number, strerror(-err));
+	publish(r);
+}
+
+void run_recorded(struct run *r)
+{
+	struct context *c = r->ctx;
+
+	record(r);
+	context_schedule(c);
+}
+
+void run_finish(struct run *r, enum run_status how, const char *reason)
+{
+	struct context *c = r->ctx;
 
 	if (r->state == R_ENDED || r->state == R_ENDING)
 		return;
@@ -447,21 +480,8 @@ void run_finish(struct run *r, enum run_status how, const char *reason)
 	c->usage_wall_us += r->duration_us;
 	if (r->has_error)
 		write_error_event(r);
-
-	run_save(r, &b);
-	int err = store_append(&c->store, L_RES, b.s, b.n, &off, true);
-	if (!err && c->world->opt.sync_always && !c->world->stopping) {
-		sync_then_publish(r, off, b.n);
-		return;
-	}
-	if (!err)
-		err = commit(r, off, b.n);
-	else
-		commit(r, 0, 0);
-	if (err)
-		context_log(c, "run %llu has ended, but its record is in memory only: %s",
-			    (unsigned long long)r->number, strerror(-err));
-	publish(r);
+	if (!artifact_end(r))
+		record(r);
 }
 
 static char *dump_arr(const struct json *ev, const char *key)

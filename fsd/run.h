@@ -83,6 +83,10 @@ struct run {
 	uint32_t ndisplays;
 	uint16_t next_slot;
 	bool clear_wait;
+	struct kept *kept;           /* its artifacts (artifact.h), NULL none or not read */
+	struct extent kept_at;       /* where they are in kept.bin */
+	off_t kept_table;            /* so many bytes of that, at the end, say which they are */
+	int64_t kept_bytes;          /* that no other file shares */
 	struct run_error err;
 	bool has_error;
 	int exit_code;               /* -1: none */
@@ -112,6 +116,8 @@ int run_start(struct run *r, struct kernel *k, int64_t count, int64_t generation
 /* Ends R. Records it first, then wakes its readers: nobody sees an end that a crash could take back.
  * REASON may be NULL. If not even the journal can take it, it ends in memory with a notice. */
 void run_finish(struct run *r, enum run_status how, const char *reason);
+/* The files that R made are kept: goes on with its end. */
+void run_recorded(struct run *r);
 /* R had ended, but what it printed is not there any more. */
 void run_lose(struct run *r, const char *reason);
 void run_free(struct run *r);

@@ -10,7 +10,8 @@ struct spare {
 	struct spares *all;
 	const struct lang *lang;
 	struct box *box;        /* NULL: it is gone */
-	struct driver driver;
+	struct driver driver;   /* without descriptors until its box is up */
+	struct watch w_pid;     /* the process that joins its box, which is reaped; its supervisor is its kernel's */
 	struct watch w_hello;   /* its first word, which is for its kernel; then only its end */
 	bool started, ready;
 };
@@ -82,6 +83,19 @@ static void on_hello(void *arg, uint32_t events)
 	world_touch(s->all->world);
 }
 
+static void on_joined(void *arg, uint32_t events)
+{
+	struct spare *s = arg;
+
+	(void)events;
+	watch_del(s->all->world->loop, &s->w_pid);
+	if (!driver_joined(&s->driver)) {
+		s->started = false;
+		s->all->world->kernels_running--;
+		lost(s);
+	}
+}
+
 void spare_box_up(struct spare *s)
 {
 	struct world *w = s->all->world;
@@ -95,6 +109,7 @@ void spare_box_up(struct spare *s)
 	}
 	s->started = true;
 	w->kernels_running++;
+	watch_add(w->loop, &s->w_pid, s->driver.pidfd, EPOLLIN, on_joined, s);
 	watch_add(w->loop, &s->w_hello, s->driver.fds[4], EPOLLIN, on_hello, s);
 }
 
@@ -111,6 +126,7 @@ static void spare_start(struct spares *all, const struct lang *l)
 
 	s->all = all;
 	s->lang = l;
+	driver_init(&s->driver);
 	list_append(&all->waiting, &s->link);
 	int err = box_new_empty(all->world, s, &s->box);
 	if (err) {
@@ -124,11 +140,11 @@ void spare_drop(struct spare *s)
 	if (!s)
 		return;
 	list_del(&s->link);
+	watch_del(s->all->world->loop, &s->w_pid);
 	watch_del(s->all->world->loop, &s->w_hello);
-	if (s->started) {
+	if (s->started)
 		kernel_orphan(s->all->world, &s->driver);
-		driver_close(&s->driver);
-	}
+	driver_close(&s->driver);
 	if (s->box)
 		box_drop(s->box);
 	world_touch(s->all->world);
@@ -142,6 +158,7 @@ bool spare_take(struct spare *s, struct driver *d)
 		return false;
 	}
 	*d = s->driver;
+	driver_init(&s->driver);
 	s->started = false;
 	s->all->world->kernels_running--;
 	spare_drop(s);
@@ -215,6 +232,7 @@ struct spare *spare_reserve(struct context *c, const struct lang *l)
 	if (early)
 		return NULL;
 	list_del(&s->link);
+	watch_del(c->world->loop, &s->w_pid);
 	watch_del(c->world->loop, &s->w_hello);
 	box_give(s->box, c);
 	spares_want(all, l);

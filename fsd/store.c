@@ -8,7 +8,8 @@
 
 static const char *const names[L_COUNT] = {
 	[L_OUT] = "stdout.log",	      [L_ERR] = "stderr.log", [L_RES] = "results.bin",
-	[L_JOURNAL] = "journal.jsonl", [L_IDX] = "runs.idx",
+	[L_KEPT] = "kept.bin",	      [L_MADE] = "made.log",  [L_JOURNAL] = "journal.jsonl",
+	[L_IDX] = "runs.idx",
 };
 
 void extents_add(struct extents *x, off_t off, off_t len)
@@ -76,7 +77,7 @@ void store_init(struct store *s, struct stores *all, int root, const char *dir)
 static void grew(struct store *s, enum store_log log)
 {
 	s->unsynced |= 1u << log;
-	if (log == L_RES || log == L_IDX)
+	if (log != L_OUT && log != L_ERR && log != L_JOURNAL)
 		return;
 	s->time[log] = MAX(wall_us(), s->time[log] + 1000);
 	const struct timespec t = us_to_ts(s->time[log]);
@@ -234,6 +235,13 @@ int store_appendv(struct store *s, enum store_log log, struct iovec *iov, int n,
 	s->end[log] += total;
 	grew(s, log);
 	return 0;
+}
+
+void store_grew(struct store *s, enum store_log log, off_t end)
+{
+	s->end[log] = end;
+	if (store_fd(s, log) >= 0)
+		grew(s, log);
 }
 
 int store_append(struct store *s, enum store_log log, const void *p, size_t n, off_t *off, bool must)

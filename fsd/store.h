@@ -3,6 +3,8 @@
  *
  *   stdout.log stderr.log   what the kernels printed, in order
  *   results.bin             code, results, displays and records of the runs
+ *   kept.bin                files of the workspace as they were when a run ended, with a table of each run's
+ *   made.log                which files of the workspace the cells have made, see artifact.c
  *   journal.jsonl           the events; what events.jsonl shows
  *   runs.idx                the journal's facts, a record each, so that a start need not read the journal
  *   dirty                   slots of 256 bytes: names of cells that were written and are not queued yet
@@ -34,7 +36,7 @@ off_t extents_find(const struct extents *x, off_t pos, off_t *len);
 void extents_copy(struct extents *to, const struct extents *from);
 void extents_free(struct extents *x);
 
-enum store_log { L_OUT, L_ERR, L_RES, L_JOURNAL, L_IDX, L_COUNT };
+enum store_log { L_OUT, L_ERR, L_RES, L_KEPT, L_MADE, L_JOURNAL, L_IDX, L_COUNT };
 
 /* All stores share it: which are open, and what to do when the disk is full. */
 struct stores {
@@ -75,6 +77,8 @@ int store_append(struct store *s, enum store_log log, const void *p, size_t n, o
 int store_appendv(struct store *s, enum store_log log, struct iovec *iov, int n, off_t *off, bool must);
 /* Moves up to MAX bytes from pipe FD to the end of LOG. Returns the number, 0 at end of file, or -errno. */
 ssize_t store_splice(struct store *s, enum store_log log, int fd, size_t max);
+/* LOG has grown to END by the hand of the worker, which alone adds to it then. */
+void store_grew(struct store *s, enum store_log log, off_t end);
 /* Copies LEN bytes of the regular file FD to the end of LOG. */
 int store_copy(struct store *s, enum store_log log, int fd, off_t len, off_t *off);
 /* Adds exactly LEN bytes at OFF to OUT. Returns 0 or -errno (-EIO when they are not there). */

@@ -1,5 +1,6 @@
 #include "tree.h"
 
+#include "artifact.h"
 #include "page.h"
 
 #include <stdio.h>
@@ -114,6 +115,114 @@ static uint64_t find_file(const struct node *n, const char *name)
 	return slot < 0 ? 0 : node_ino(node_id(n->ino), slot, N_RUN_FILE);
 }
 
+/* ---- the files of a run ----
+ * The same directory is below history/ and below results/, and has a number for each place. What is known while the run
+ * goes on is told apart by a bit from what is kept of it then: it is another list. */
+
+enum { KEPT_LIVE = 0x8000 };
+
+static uint16_t kept_slot(const struct kept *k, uint32_t at)
+{
+	return at | (k->live ? KEPT_LIVE : 0);
+}
+
+/* N's place in the list K: *AT its index + 1, 0 the top. False: it was another list's. */
+static bool kept_at(const struct node *n, const struct kept *k, uint32_t *at)
+{
+	*at = n->slot & ~KEPT_LIVE;
+	return !n->slot || (*at <= k->n && !(n->slot & KEPT_LIVE) == !k->live);
+}
+
+static const struct kept_file *kept_of(const struct node *n)
+{
+	const struct kept *k = run_kept(n->run);
+	uint32_t at;
+
+	return kept_at(n, k, &at) && at && kept_is_there(n->run, &k->v[at - 1]) ? &k->v[at - 1] : NULL;
+}
+
+static uint64_t kept_ino(const struct node *dir, const struct kept *k, uint32_t at)
+{
+	bool newest = dir->kind == N_NEW_KEPT || dir->kind == N_NEW_KEPT_DIR;
+	enum node_kind kind = N_KEPT_FILE;
+
+	switch (k->v[at - 1].type) {
+	case 'd':
+		kind = newest ? N_NEW_KEPT_DIR : N_KEPT_DIR;
+		break;
+	case 's':
+		kind = N_KEPT_LINK;
+		break;
+	case 'l':
+		kind = N_KEPT_LIVE;
+		break;
+	}
+	return node_ino(node_id(dir->ino), kept_slot(k, at), kind);
+}
+
+static uint64_t find_kept(const struct node *n, const char *name)
+{
+	const struct kept *k = run_kept(n->run);
+	uint32_t dir, at;
+
+	if (!kept_at(n, k, &dir))
+		return 0;
+	at = kept_find(k, dir, name);
+	return at && kept_is_there(n->run, &k->v[at - 1]) ? kept_ino(n, k, at) : 0;
+}
+
+static void list_kept(const struct node *n, struct lister *l)
+{
+	const struct kept *k = run_kept(n->run);
+	uint32_t dir;
+
+	if (!kept_at(n, k, &dir))
+		return;
+	for (size_t i = 0; i < k->n; i++) {
+		const struct kept_file *f = &k->v[i];
+		if (f->dir == dir && kept_is_there(n->run, f))
+			l->add(l, f->name, kept_ino(n, k, i + 1),
+			       f->type == 'd' ? S_IFDIR : f->type == 'f' ? S_IFREG : S_IFLNK);
+	}
+}
+
+static int ready_kept(const struct node *n)
+{
+	return kept_of(n) ? 0 : -ENOENT;
+}
+
+static int view_kept(const struct node *n, struct content *c)
+{
+	const struct kept_file *f = kept_of(n);
+
+	if (!f)
+		return -ESTALE;
+	c->log = L_KEPT;
+	extents_add(&c->x, f->off, f->size);
+	return 0;
+}
+
+static void print_kept_link(const struct node *n, struct buf *b)
+{
+	const struct kept_file *f = kept_of(n);
+
+	if (f)
+		store_read(&n->ctx->store, L_KEPT, f->off, f->size, b);
+}
+
+/* From results/<cell>/artifacts/ or history/<n>/artifacts/, and below. */
+static void print_kept_live(const struct node *n, struct buf *b)
+{
+	const struct kept_file *f = kept_of(n);
+
+	if (!f)
+		return;
+	for (const char *p = f->path; *p; p++)
+		if (*p == '/')
+			buf_str(b, "../");
+	buf_printf(b, "../../../workspace/%s", f->path);
+}
+
 /* results/<cell> is the cell's; what is in it is the newest run's. */
 static bool newest_run(const struct node *n, struct node *run)
 {
@@ -122,11 +231,18 @@ static bool newest_run(const struct node *n, struct node *run)
 	return id && node_get(n->world, node_ino(id, 0, N_RUN), run) == 0;
 }
 
+/* The directory artifacts/ of a run has another number below results/. */
+static uint64_t newest_ino(uint64_t ino)
+{
+	return (ino & 0xff) == N_KEPT ? node_ino(node_id(ino), 0, N_NEW_KEPT) : ino;
+}
+
 static uint64_t find_in_newest(const struct node *n, const char *name)
 {
 	struct node run;
+	uint64_t ino = newest_run(n, &run) ? tree_lookup(&run, name) : 0;
 
-	return newest_run(n, &run) ? tree_lookup(&run, name) : 0;
+	return newest_ino(ino);
 }
 
 /* ---- listing ---- */
@@ -199,12 +315,25 @@ static void list_files(const struct node *n, struct lister *l)
 	}
 }
 
+struct newest_lister {
+	struct lister lister;
+	struct lister *to;
+};
+
+static void add_newest(struct lister *l, const char *name, uint64_t ino, mode_t type)
+{
+	struct lister *to = container_of(l, struct newest_lister, lister)->to;
+
+	to->add(to, name, newest_ino(ino), type);
+}
+
 static void list_newest(const struct node *n, struct lister *l)
 {
+	struct newest_lister nl = { { add_newest }, l };
 	struct node run;
 
 	if (newest_run(n, &run))
-		tree_list(&run, l);
+		tree_list(&run, &nl.lister);
 }
 
 /* ---- content ---- */
@@ -353,6 +482,12 @@ static int64_t time_languages(const struct node *n)
 	return n->world->languages_time;
 }
 
+/* What the README says of languages. */
+static int64_t time_readme(const struct node *n)
+{
+	return MAX(n->world->born, n->world->languages_time);
+}
+
 static int64_t time_value(const struct node *n)
 {
 	auto_buf struct buf b = { 0 };
@@ -415,13 +550,14 @@ static int64_t time_log(const struct node *n)
 
 const struct row tree[N_KINDS] = {
 	[N_ROOT] = DIR_ROW(NULL, N_NONE, O_WORLD, .time = time_born),
-	[N_README] = TEXT("README.md", N_ROOT, O_WORLD, page_readme, .time = time_born, .mime = "text/markdown"),
-	[N_AGENTS] = TEXT("AGENTS.md", N_ROOT, O_WORLD, page_readme, .time = time_born, .mime = "text/markdown"),
+	[N_README] = TEXT("README.md", N_ROOT, O_WORLD, page_readme, .time = time_readme, .mime = "text/markdown"),
+	[N_AGENTS] = TEXT("AGENTS.md", N_ROOT, O_WORLD, page_readme, .time = time_readme, .mime = "text/markdown"),
 	[N_LANGUAGES] = TEXT("languages", N_ROOT, O_WORLD, print_languages, .time = time_languages),
 	[N_STATUS] = TEXT("status", N_ROOT, O_WORLD, print_status),
 	[N_LOG] = { .name = "log", .parent = N_ROOT, .shape = S_LINES, .mode = 0444, .of = O_WORLD },
 	[N_CONTEXTS] = DIR_ROW("contexts", N_ROOT, O_WORLD, .lookup = find_context, .list = list_contexts,
 			       .time = time_contexts),
+	[N_SHELF] = { .name = "artifacts", .parent = N_ROOT, .shape = S_MIRROR, .mode = 0755, .of = O_WORLD },
 
 	[N_CTX] = DIR_ROW(NULL, N_NONE, O_CONTEXT, .dir = B_CONTEXT + 1, .lookup = find_body,
 			  .list = list_bodies, .time = time_dir),
@@ -439,6 +575,8 @@ const struct row tree[N_KINDS] = {
 	[N_CTX_ERR_F] = STREAM("stderr.follow", N_CTX, O_CONTEXT, S_FOLLOW, L_ERR, .hidden = true),
 	[N_CTX_EVENTS_F] = STREAM("events.follow", N_CTX, O_CONTEXT, S_FOLLOW, L_JOURNAL, .hidden = true),
 	[N_WORKSPACE] = { .name = "workspace", .parent = N_CTX, .shape = S_MIRROR, .mode = 0755,
+			  .of = O_CONTEXT },
+	[N_ARTIFACTS] = { .name = "artifacts", .parent = N_CTX, .shape = S_MIRROR, .mode = 0755,
 			  .of = O_CONTEXT },
 	[N_CONFIG] = DIR_ROW("config", N_CTX, O_CONTEXT, .dir = B_CONFIG + 1, .lookup = find_setting,
 			     .list = list_config, .time = time_dir),
@@ -480,6 +618,15 @@ const struct row tree[N_KINDS] = {
 	[N_RUN_EXIT] = PROMISE("exit_code", .print = print_exit, .ready = ready_exit),
 	[N_RUN_RECORD] = PROMISE("execution.json", .print = page_record, .mime = "application/json"),
 	[N_RUN_EVENTS] = PROMISE("events.jsonl", .view = view_stream, .log = L_JOURNAL),
+	[N_KEPT] = DIR_ROW("artifacts", N_RUN, O_RUN, .early = true, .lookup = find_kept, .list = list_kept),
+	[N_KEPT_DIR] = DIR_ROW(NULL, N_NONE, O_RUN, .early = true, .ready = ready_kept, .lookup = find_kept,
+			       .list = list_kept),
+	[N_NEW_KEPT] = DIR_ROW(NULL, N_NONE, O_RUN, .early = true, .lookup = find_kept, .list = list_kept),
+	[N_NEW_KEPT_DIR] = DIR_ROW(NULL, N_NONE, O_RUN, .early = true, .ready = ready_kept, .lookup = find_kept,
+				   .list = list_kept),
+	[N_KEPT_FILE] = { .shape = S_PROMISE, .mode = 0444, .of = O_RUN, .ready = ready_kept, .view = view_kept },
+	[N_KEPT_LINK] = { .shape = S_LINK, .mode = 0777, .of = O_RUN, .print = print_kept_link, .ready = ready_kept },
+	[N_KEPT_LIVE] = { .shape = S_LINK, .mode = 0777, .of = O_RUN, .print = print_kept_live, .ready = ready_kept },
 };
 
 /* ---- the same for all rows ---- */
@@ -601,6 +748,10 @@ const char *node_mime(const struct node *n)
 {
 	const struct run_file *f;
 
+	const struct kept_file *kept = n->kind == N_KEPT_FILE ? kept_of(n) : NULL;
+
+	if (kept)
+		return kept->mime;
 	if (n->kind == N_RUN_FILE)
 		return run_file(n->run, n->slot, &f) ? NULL : f->mime;
 	return n->row->mime ? n->row->mime : n->run && n->row->shape != S_DIR ? "text/plain" : NULL;

@@ -398,15 +398,24 @@ static int64_t file_time(int dir, const char *name)
 }
 
 /* `languages` has the mtime of its last change, also when that was between two mounts. */
-static void read_times(struct world *w)
+static void note_languages(void *arg)
 {
+	struct world *w = arg;
 	auto_buf struct buf was = { 0 }, is = { 0 };
 
-	w->born = file_time(w->state, "version");
 	langs_print(&w->langs, &is);
-	if (read_file(w->state, "languages", 1 << 20, &was) || was.n != is.n || memcmp(was.s, is.s, is.n))
+	bool new = read_file(w->state, "languages", 1 << 20, &was) || was.n != is.n || memcmp(was.s, is.s, is.n);
+	if (new)
 		write_file(w->state, "languages", is.s ? is.s : "", is.n, 0600);
-	w->languages_time = file_time(w->state, "languages");
+	w->languages_time = MAX(file_time(w->state, "languages"), w->languages_time + (new ? 1000 : 0));
+}
+
+static void find_jupyter(struct world *w)
+{
+	struct jupyter_host h = { .loop = w->loop, .worker = w->worker, .sandbox = &w->sandbox, .log = &w->log,
+				  .state = w->state, .state_dir = w->opt.state_dir, .changed = note_languages, .arg = w };
+
+	w->jupyter = jupyter_find(&h, &w->langs, w->opt.kernelspecs);
 }
 
 enum { UID_FIRST = 0x70000000, UID_COUNT = 0x0ffffff0 };
@@ -460,7 +469,7 @@ int world_open(struct world *w, struct options *opt, struct buf *why)
 	w->stores.make_room = make_room;
 	w->stores.arg = w;
 	getrlimit(RLIMIT_NOFILE, &files);
-	w->stores.max_open = MAX((int64_t)16, ((int64_t)MIN(files.rlim_cur, 65536) - FDS_FOR_OTHERS) / 14);
+	w->stores.max_open = MAX((int64_t)16, ((int64_t)MIN(files.rlim_cur, 65536) - FDS_FOR_OTHERS) / 18);
 	if (make_dirs(w, opt->state_dir, why) < 0 || lock_state(w, why) < 0)
 		return -1;
 	int fresh = check_version(w, why);
@@ -477,13 +486,17 @@ int world_open(struct world *w, struct options *opt, struct buf *why)
 	if (open_sandbox(w, why) < 0)
 		return -1;
 	w->worker = worker_new(w->loop);
+	w->keeper = worker_new(w->loop);
+	w->mime = mime_new();
 	w->prober = worker_new(w->loop);
 	w->spares = spares_new(w);
 	w->meter = meter_new(w->loop, w->prober, w->state, box_over, w);
 	w->started = w->changed = wall_us();
 	w->wait_max = request_timeout_us();
 	make_reserve(w);
-	read_times(w);
+	w->born = file_time(w->state, "version");
+	find_jupyter(w);
+	note_languages(w);
 	read_names(w);
 	if (fresh && !opt->allow_other && world_mkdir(w, "main", &c))
 		log_line(&w->log, "the context main cannot be made");
@@ -491,8 +504,14 @@ int world_open(struct world *w, struct options *opt, struct buf *why)
 	return 0;
 }
 
+void world_mounted(struct world *w)
+{
+	jupyter_ask(w->jupyter);
+}
+
 void world_stop(struct world *w)
 {
+	jupyter_stop(w->jupyter);
 	spares_stop(w->spares);
 	for (size_t i = 0; i < w->contexts.n; i++) {
 		struct context *c = w->contexts.entries[i].value;
@@ -510,12 +529,14 @@ void world_stop(struct world *w)
 
 bool world_quiet(const struct world *w)
 {
-	return w->kernels_running == 0 && w->boxes_running == 0;
+	return w->kernels_running == 0 && w->boxes_running == 0 && !jupyter_busy(w->jupyter);
 }
 
 void world_close(struct world *w)
 {
 	w->stopping = true;
+	if (w->keeper) /* first: a run may still wait for its files */
+		worker_free(w->keeper);
 	sync_all(w);
 	if (w->worker)
 		worker_free(w->worker);
@@ -528,6 +549,7 @@ void world_close(struct world *w)
 	timer_stop(w->loop, &w->sync_timer);
 	timer_stop(w->loop, &w->sweep_timer);
 	meter_free(w->meter);
+	mime_free(w->mime);
 	net_free(&w->net);
 	sandbox_close(&w->sandbox);
 	waitq_wake(&w->change, -ESTALE);
@@ -535,6 +557,7 @@ void world_close(struct world *w)
 		free(w->pages[i]);
 	free(w->pages);
 	free(w->page_live);
+	jupyter_free(w->jupyter);
 	langs_free(&w->langs);
 	log_close(&w->log);
 	drop_fd(&w->reserve);

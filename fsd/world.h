@@ -7,6 +7,7 @@
  *   names/<name>     symlink to ../contexts/<uuid>: creating, renaming, removing it is what counts
  *   contexts/<uuid>/ a context's files, see store.h and context.h
  *   artifacts/       the shelf
+ *   kernelspecs.json what Jupyter kernels have answered; ask/ is the HOME of the one that is being asked
  *   next_uid         of the host, for the next context's box (root only)
  *   trash/           removed contexts, deleted by the worker
  *   tmp/             contexts that are being made */
@@ -14,10 +15,12 @@
 #define CELLFS_WORLD_H
 
 #include "config.h"
+#include "jupyter.h"
 #include "lang.h"
 #include "log.h"
 #include "loop.h"
 #include "meter.h"
+#include "mime.h"
 #include "net.h"
 #include "rights.h"
 #include "sandbox.h"
@@ -49,6 +52,7 @@ struct removed_hook {
 struct options {
 	const char *state_dir, *mountpoint; /* absolute */
 	const char *kernels_dir, *box;
+	const char *kernelspecs; /* where Jupyter kernels are looked for; NULL: where Jupyter does, "off" nowhere */
 	struct config defaults;
 	int spares;         /* of each language in use */
 	int64_t queue;      /* most runs that wait in one context */
@@ -56,6 +60,7 @@ struct options {
 	enum sandbox_mode sandbox;
 	struct strings binds; /* HOST:BOX, what every box has beside its own */
 	bool foreground;
+	bool no_passthrough;        /* of FUSE, where the kernel offers it */
 	bool allow_other;           /* others than who mounted: contexts have owners */
 	char mount_flags[64];       /* of mount(8)'s options those that libfuse takes, each after a comma */
 };
@@ -65,6 +70,7 @@ struct world {
 	struct worker *worker;
 	struct log log;
 	struct langs langs;
+	struct jupyter *jupyter;
 	struct options opt;
 	struct who caller;            /* of the request that is being done */
 	int state, contexts_dir, names_dir;
@@ -84,6 +90,8 @@ struct world {
 	struct sandbox sandbox;
 	struct net net;
 	struct meter *meter;
+	struct worker *keeper;        /* looks at and keeps files that cells made */
+	struct mime *mime;            /* its own */
 	struct worker *prober;        /* the meter's: other people's directories can make it wait */
 	int64_t wait_max;             /* us; what fs.fuse.*_request_timeout allows, 0 none */
 	int reserve;                  /* fd of the reserve, -1 while it is used up */
@@ -97,6 +105,8 @@ struct world {
 /* Opens STATE_DIR (made if missing), locks it, reads the names of the contexts. Returns 0, or -1 with a
  * sentence in WHY. The loop is there, but does not run yet. */
 int world_open(struct world *w, struct options *opt, struct buf *why);
+/* The mount answers: what takes its time begins. */
+void world_mounted(struct world *w);
 /* Stops every kernel and context, in order: runs are ended, recorded and synced. */
 void world_stop(struct world *w);
 /* True when no kernel's process is left. */

@@ -53,7 +53,9 @@ class Mount:
 
     def argv(self, opts=None):
         opts = self.opts if opts is None else opts
-        return [str(BUILD / "cellfs"), "-f", str(self.state), str(self.path)] + (["-o", opts] if opts else [])
+        if "kernelspecs=" not in opts:  # each new STATE_DIR would start every Jupyter kernel once
+            opts += ",kernelspecs=off" if opts else "kernelspecs=off"
+        return [str(BUILD / "cellfs"), "-f", str(self.state), str(self.path), "-o", opts]
 
     def start(self, opts=None):
         """Returns when the daemon has said READY=1."""

@@ -2,9 +2,14 @@
 
 import pytest
 
+import snippets_java
+import snippets_jupyter
 from conversation import Driver, manifests, probe
 
-TIERS = {"python": {"python": [], "python-bare": ["-S"]}}  # -S hides dist-packages, and IPython
+TIERS = {
+    "python": {"python": [], "python-bare": ["-S"]},  # -S hides dist-packages, and IPython
+    "javascript": {"javascript": [], "javascript-ts": []},  # the cell's name says which it is
+}
 
 
 def drivers():
@@ -12,14 +17,15 @@ def drivers():
     found = {}
     for language, manifest in manifests().items():
         taken = probe(manifest)
-        if taken is None:
+        if taken is None or manifest.get("kernelspecs"):
             continue
         first, *rest = [
-            part.format(interpreter=taken[0], dir=manifest["dir"]) for part in manifest["argv"]
+            part.replace("{interpreter}", taken[0]).replace("{dir}", manifest["dir"])
+            for part in manifest["argv"]
         ]
         for name, flags in TIERS.get(language, {language: []}).items():
             found[name] = [first, *flags, *rest]
-    return found
+    return {**found, **snippets_java.drivers(), **snippets_jupyter.drivers()}
 
 
 DRIVERS = drivers()

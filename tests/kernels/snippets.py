@@ -1,5 +1,10 @@
 """The same cell in every language: what test_contract.py runs."""
 
+import snippets_java
+import snippets_javascript
+import snippets_jupyter
+import snippets_r
+
 PYTHON = {
     "file": "a.py",
     "value": ("40 + 2", "42"),
@@ -97,4 +102,4 @@ BASH = {
     "control": "for fd in 3 4 5 6; do [[ ! -e /dev/fd/$fd ]] || readlink /dev/fd/$fd; done",
 }
 
-SNIPPETS = {"python": PYTHON, "python-bare": PYTHON, "bash": BASH}
+SNIPPETS = {"python": PYTHON, "python-bare": PYTHON, "bash": BASH, **snippets_java.SNIPPETS, **snippets_javascript.SNIPPETS, **snippets_r.SNIPPETS, **snippets_jupyter.snippets(PYTHON)}

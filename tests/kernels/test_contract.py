@@ -297,8 +297,8 @@ def test_cell_without_final_newline(run, say):
     assert run(say["no_newline"]).stdout == "end\n"
 
 
-def test_empty_cells(run):
-    for code in ("", "\n", "   \n\n", "# comment"):
+def test_empty_cells(run, say):
+    for code in ("", "\n", "   \n\n", say.get("comment", "# comment")):
         done = run(code)
         assert (done.status, done.stdout, done.value) == ("ok", "", None)
 

@@ -17,9 +17,10 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 # header: the modules (NAME.c and NAME.h) that may include it
 OWNERS = {
-    r"fuse_lowlevel\.h|fuse\.h|fuse_common\.h": {"fs", "shape", "mirror"},
+    r"fuse_lowlevel\.h|fuse\.h|fuse_common\.h": {"fs", "shape", "mirror", "pass"},
     r"fuse_opt\.h": {"main", "fs"},
     r"jansson\.h": {"json"},
+    r"magic\.h": {"mime"},
     r"seccomp\.h": {"box/filter", "box/load"},
 }
 

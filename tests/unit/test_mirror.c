@@ -214,7 +214,7 @@ static void files_are_made_written_and_read(void **state)
 	assert_int_equal(write_text(&fi, "hello", 0), 0);
 	assert_int_equal(write_text(&fi, "!", 5), 0);
 	assert_string_equal(read_text(&fi), "hello!");
-	assert_int_equal(mirror_fsync(&fi, 1), 0);
+	assert_int_equal(fsync(mirror_fd(&fi)), 0);
 	mirror_release(m, &fi);
 	assert_int_equal(mirror_getattr(m, ino, &st), 0);
 	assert_int_equal(st.st_size, 6);
@@ -222,7 +222,7 @@ static void files_are_made_written_and_read(void **state)
 	assert_int_equal(look(dir, "f"), ino);
 
 	fi = open_ino(ino, O_RDONLY);
-	assert_true(fi.noflush);
+	assert_false(fi.noflush); /* a flush is what ends the locks of who closes */
 	mirror_release(m, &fi);
 	fi = (struct fuse_file_info){ .flags = O_RDWR | O_EXCL };
 	assert_int_equal(mirror_create(m, dir, "f", 0644, NULL, &fi, &e), -EEXIST);
@@ -668,8 +668,8 @@ static void a_removed_owner_is_stale(void **state)
 	mirror_drop(m, 1);
 	assert_int_equal(count_fds(), fds - 3);
 	assert_int_equal(write_text(&fi, "x", 0), -ESTALE);
-	assert_int_equal(mirror_fsync(&fi, 0), -ESTALE);
-	assert_int_equal(mirror_fsync(&di, 0), -ESTALE);
+	assert_int_equal(mirror_fd(&fi), -ESTALE);
+	assert_int_equal(mirror_fd(&di), -ESTALE);
 	assert_int_equal(mirror_readdir(&di, raw, sizeof(raw), 0, &n), -ESTALE);
 	assert_int_equal(mirror_getattr(m, ino, &st), -ESTALE);
 	assert_int_equal(mirror_getattr(m, dir, &st), -ESTALE);
@@ -763,12 +763,11 @@ static void appends_go_to_the_end_whatever_the_offset(void **state)
 
 static void holes_and_ranges(void **state)
 {
-	fuse_ino_t a, b;
-	struct fuse_file_info fa = create(root, "a", &a), fb = create(root, "b", &b);
+	fuse_ino_t a;
+	struct fuse_file_info fa = create(root, "a", &a);
 	struct statvfs vfs;
 	struct stat st;
 	off_t off;
-	size_t n;
 
 	assert_int_equal(mirror_statfs(m, a, &vfs), 0);
 	assert_true(vfs.f_bsize > 0);
@@ -780,12 +779,130 @@ static void holes_and_ranges(void **state)
 	assert_int_equal(off, 0);
 	assert_int_equal(mirror_lseek(&fa, 8192, SEEK_DATA, &off), -ENXIO);
 	assert_int_equal(mirror_lseek(&fa, 0, SEEK_SET, &off), -EINVAL);
-	assert_int_equal(mirror_copy_file_range(&fa, 0, &fb, 1, 4, &n), 0);
-	assert_int_equal(n, 4);
-	assert_int_equal(mirror_getattr(m, b, &st), 0);
-	assert_int_equal(st.st_size, 5);
 	mirror_release(m, &fa);
-	mirror_release(m, &fb);
+}
+
+/* ---- passthrough ---------------------------------------------------------------------------- */
+
+static int passes; /* that were given and not taken back */
+
+static int fake_pass(void *arg, int fd)
+{
+	assert_true(fcntl(fd, F_GETFD) >= 0);
+	return arg ? -EOPNOTSUPP : 100 + ++passes;
+}
+
+static void fake_pass_end(void *arg, int backing)
+{
+	assert_int_equal(backing, 100 + passes);
+	passes--;
+}
+
+static void all_opens_of_a_node_are_passed_through_or_none(void **state)
+{
+	struct fuse_file_info made, r, w, rw;
+	fuse_ino_t ino;
+
+	mirror_set_pass(m, &(struct mirror_pass){ fake_pass, fake_pass_end, NULL });
+	made = create(root, "f", &ino);
+	assert_int_equal(mirror_passed(&made), 101);
+	w = open_ino(ino, O_WRONLY);
+	assert_int_equal(mirror_passed(&w), 101);
+	mirror_release(m, &made);
+	assert_int_equal(passes, 1);
+	mirror_release(m, &w);
+	assert_int_equal(passes, 0);
+
+	w = open_ino(ino, O_WRONLY);
+	r = open_ino(ino, O_RDONLY);
+	assert_int_equal(mirror_passed(&w), 0);
+	assert_int_equal(mirror_passed(&r), 0);
+	mirror_release(m, &w);
+	rw = open_ino(ino, O_RDWR); /* the reader is still there */
+	assert_int_equal(mirror_passed(&rw), 0);
+	mirror_release(m, &r);
+	mirror_release(m, &rw);
+	assert_int_equal(passes, 0);
+
+	mirror_set_pass(m, &(struct mirror_pass){ fake_pass, fake_pass_end, m });
+	r = open_ino(ino, O_RDONLY);
+	assert_int_equal(mirror_passed(&r), 0);
+	mirror_release(m, &r);
+}
+
+/* ---- into another root ------------------------------------------------------------------------ */
+
+static void what_is_no_file_is_not_cloned(void **state)
+{
+	struct fuse_entry_param e;
+	struct mirror_clone c;
+
+	assert_int_equal(mirror_root(m, 2, &e), 0);
+	assert_int_equal(mkdir("d", 0755), 0);
+	assert_int_equal(symlink("d", "l"), 0);
+	assert_int_equal(symlink("../secret", "out"), 0);
+	assert_int_equal(mkfifo("p", 0644), 0);
+	assert_int_equal(mirror_clone_begin(m, root, "d", e.ino, "x", NULL, &c), -EXDEV);
+	assert_int_equal(mirror_clone_begin(m, root, "l", e.ino, "x", NULL, &c), -EXDEV);
+	assert_int_equal(mirror_clone_begin(m, root, "out", e.ino, "x", NULL, &c), -EXDEV);
+	assert_int_equal(mirror_clone_begin(m, root, "p", e.ino, "x", NULL, &c), -EXDEV);
+	assert_int_equal(mirror_clone_begin(m, root, "none", e.ino, "x", NULL, &c), -ENOENT);
+	assert_int_equal(mirror_clone_begin(m, root, "..", e.ino, "x", NULL, &c), -EINVAL);
+}
+
+/* Up to where the file system decides. */
+static void a_clone_gets_a_name_and_its_source_goes(void **state)
+{
+	struct fuse_entry_param e, made;
+	struct mirror_clone c;
+	fuse_ino_t ino, other;
+	struct stat st;
+	int r;
+
+	assert_int_equal(mirror_root(m, 2, &e), 0);
+	other = e.ino;
+	put_file("f", "text");
+	ino = look(root, "f");
+	put_file("../w2/there", "old");
+	r = mirror_clone_begin(m, root, "f", other, "there", NULL, &c);
+	assert_int_equal(r, 0);
+	assert_int_equal(stat("../w2/there", &st), 0);
+	assert_int_equal(st.st_size, 3); /* nothing is seen of it yet */
+	r = mirror_clone_work(&c);
+	assert_true(r == 0 || r == -EXDEV);
+	assert_int_equal(mirror_clone_name(m, &c, other, "there", false, NULL), -EEXIST);
+	assert_int_equal(mirror_clone_name(m, &c, other, "there", true, &made), 0);
+	assert_int_equal(mirror_clone_name(m, &c, other, "new", false, NULL), 0);
+	assert_int_equal(mirror_clone_remove(m, &c, root, "f"), 0);
+	assert_int_equal(missing(root, "f"), -ENOENT);
+	assert_int_equal(mirror_getattr(m, ino, &st), -ESTALE);
+	put_file("f", "another");
+	assert_int_equal(mirror_clone_remove(m, &c, root, "f"), 0);
+	assert_int_equal(stat("f", &st), 0);
+	mirror_clone_clear(&c);
+}
+
+static void what_unlink_and_rename_give_back_is_told(void **state)
+{
+	int64_t size = 1 << 20;
+	auto_free char *text = xcalloc(1, size + 1);
+
+	memset(text, 'x', size);
+	put_file("a", text);
+	put_file("b", text);
+	put_file("c", text);
+	assert_int_equal(link("c", "d"), 0);
+	assert_int_equal(mirror_freed(m), 0);
+	assert_int_equal(mirror_unlink(m, root, "a"), 0);
+	assert_true(mirror_freed(m) >= size);
+	assert_int_equal(mirror_freed(m), 0);
+	assert_int_equal(mirror_unlink(m, root, "c"), 0);
+	assert_int_equal(mirror_freed(m), 0); /* it has another name */
+	assert_int_equal(mirror_rename(m, root, "b", root, "d", 0), 0);
+	assert_true(mirror_freed(m) >= size);
+	assert_int_equal(link("d", "e"), 0);
+	assert_int_equal(mirror_rename(m, root, "d", root, "e", 0), 0);
+	assert_int_equal(mirror_freed(m), 0);
 }
 
 static void only_user_attributes_exist(void **state)
@@ -878,6 +995,10 @@ int main(void)
 		TEST(setattr_sets_each),
 		TEST(appends_go_to_the_end_whatever_the_offset),
 		TEST(holes_and_ranges),
+		TEST(all_opens_of_a_node_are_passed_through_or_none),
+		TEST(what_is_no_file_is_not_cloned),
+		TEST(a_clone_gets_a_name_and_its_source_goes),
+		TEST(what_unlink_and_rename_give_back_is_told),
 		TEST(only_user_attributes_exist),
 		TEST(root_gives_what_it_makes_to_who_asked),
 	};
