@@ -179,6 +179,11 @@ class Mount:
     def main(self):
         return Context(self.path("contexts", "main"))
 
+    def spares(self):
+        """The languages of which a kernel waits."""
+        with open(self.path("status")) as f:
+            return next((line.split()[1:] for line in f if line.startswith("spares:")), [])
+
     def has(self, extension):
         with open(self.path("languages")) as f:
             return ".%s" % extension in f.read()
@@ -282,11 +287,11 @@ class Driver:
 
 
 class Jupyter:
-    """An ipykernel behind jupyter_client. A run ends with its reply and its `idle`."""
+    """A kernel (ipykernel) behind jupyter_client. A run ends with its reply and its `idle`."""
 
-    def __init__(self):
+    def __init__(self, kernel="python3"):
         from jupyter_client.manager import KernelManager
-        self.manager = KernelManager(kernel_name="python3")
+        self.manager = KernelManager(kernel_name=kernel)
         self.manager.start_kernel(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.client = self.manager.client()
         self.client.start_channels()
@@ -728,7 +733,246 @@ def flood(bench):
                     max(waits) < 1e9)
 
 
+# --- languages ---
+
+# language: (its kernel, cell, code, the file to read and what it says, ms that a first and a warm cell may take)
+SPOKEN = {
+    "Bash": ("bash", "a.sh", b":\n", "done", b"ok\n", 30, 0.5),
+    "Python": ("python", "a.py", b"40+2\n", "result.txt", b"42\n", None, None),
+    "JavaScript": ("javascript", "a.js", b"40+2\n", "result.txt", b"42\n", 30, 0.8),
+    "TypeScript": ("javascript", "a.ts", b"40+2 as number\n", "result.txt", b"42\n", 30, 0.8),
+    "R": ("r", "a.r", b"40+2\n", "result.txt", b"[1] 42\n", 30, 1),
+    "Java": ("java", "a.java", b"40+2\n", "result.txt", b"42\n", 60, 15),
+}
+# kernelspec: what it is called, its cell, our language beside it, rounds
+PEERS = {
+    "python3": ("ipykernel", "a.py", "Python", 500),
+    "xpython": ("xeus-python", "a.py", "Python", 500),
+    "ir": ("IRkernel", "a.r", "R", 100),
+    "octave": ("octave_kernel", "a.m", None, 5),
+}
+
+
+SETTLED = 0.5  # seconds: a spare goes on warming behind its hello, and mostly has waited longer than that
+
+
+class Spoken:
+    """One language: cells of it in new contexts and in one that is warm."""
+
+    def __init__(self, mount, name):
+        self.mount, self.name, self.made = mount, name, 0
+        self.kernel, self.cell, self.code, self.file, self.says, *self.bars = SPOKEN[name]
+
+    def run(self, context):
+        got = context.run(self.cell, self.code, self.file)
+        if got != self.says:
+            raise RuntimeError("%s answers %r: %s" % (self.name, got, context.read(self.cell, "report.md")))
+
+    def context(self):
+        self.made += 1
+        return self.mount.context("%s%d" % (self.name, self.made))
+
+    def first(self, times, ready=lambda: None):
+        """Nanoseconds of the first cells of so many contexts. READY returns when one may begin."""
+        took = []
+        for i in range(times):
+            context = self.context()
+            ready()
+            took += timed(1, lambda: self.run(context), 0)
+            with open(context.path + "/ctl", "w") as f:
+                f.write("remove\n")
+        return took
+
+    def spare(self):
+        """Waits until the daemon says that one is ready."""
+        end = time.monotonic() + 60
+        while self.kernel not in self.mount.spares():
+            if time.monotonic() > end:
+                raise RuntimeError("no spare of %s within 60 s" % self.kernel)
+            time.sleep(0.01)
+        time.sleep(SETTLED)
+
+
+def against(bar, taken):
+    """The bar and whether it is met, as Table.add wants them."""
+    return ("<= %g ms" % bar, taken <= bar * 1e6) if bar else ("", None)
+
+
+def has_spare(bench, kernel):
+    with open(os.path.join(bench.kernels(), kernel, "manifest.json")) as f:
+        return json.load(f).get("spare", False)
+
+
+def speak(bench, cold, warm, name):
+    """First and warm cells of one language; returns both medians."""
+    start = median(Spoken(cold, name).first(3))
+    spoken = Spoken(warm, name)
+    spoken.first(1)  # a language that is used has spares
+    spared = has_spare(bench, spoken.kernel)
+    first = median(spoken.first(2 if bench.quick else 5, spoken.spare if spared else lambda: None))
+    bar, met = against(spoken.bars[0], first)
+    bench.table.add("%s: first cell of a context%s" % (name, ", a spare ready" if spared else ""), ms(first),
+                    ms(start) + " cold", start / first, bar, met)
+    context = spoken.context()
+    rounds = (100 if name == "Java" else 2000) // (10 if bench.quick else 1)
+    again = median(timed(rounds, lambda: spoken.run(context), min(WARM, rounds)))
+    bar, met = against(spoken.bars[1], again)
+    bench.table.add("    a warm one, median of %d" % rounds, ms(again), "", 0, bar, met)
+    return first, again
+
+
+def bridged(mount, spec):
+    """What runs a cell of a kernelspec as a language of the mount; None if there is no bridge to it."""
+    cell = PEERS[spec][1]
+    context = mount.context("bridge-" + spec)
+    try:
+        with open("%s/config/kernel/%s" % (context.path, cell.partition(".")[2]), "w") as f:
+            f.write(spec)
+    except OSError:
+        return None
+    report = context.run(cell, b"40+2\n", "report.md")
+    if b"42" not in report:
+        raise RuntimeError("%s answers: %s" % (spec, report))
+    return lambda: context.run(cell, b"40+2\n", "done")
+
+
+def converse(bench, mount, spec):
+    """A kernelspec by jupyter_client alone: its first cell, a warm one; and in turns with that, a warm one of the mount."""
+    rounds = PEERS[spec][3] // (5 if bench.quick else 1)
+    at_once = min(10, rounds)
+    start = time.perf_counter_ns()
+    kernel = Jupyter(spec)
+    try:
+        kernel.ready().run("40+2")
+        first = time.perf_counter_ns() - start
+        alone, ours, through = [], [], bridged(mount, spec)
+        for _ in range(max(1, rounds // at_once)):
+            alone += timed(at_once, lambda: kernel.run("40+2"), 1)
+            ours += timed(at_once, through, 1) if through else []
+        return first, median(alone), median(ours) if through else None
+    finally:
+        kernel.close()
+
+
+@row
+def languages(bench):
+    """each language: its first cell in a new context, cold and with a spare; a warm one; Jupyter kernels beside them"""
+    from jupyter_client.kernelspec import KernelSpecManager
+    installed = KernelSpecManager().find_kernel_specs()
+    with Mount(bench, opts=",spares=0") as cold, Mount(bench) as warm:
+        ours = {name: speak(bench, cold, warm, name) for name in SPOKEN}
+        for spec, (title, _, language, _) in PEERS.items():
+            if spec not in installed:
+                bench.table.add(title, "not installed")
+                continue
+            first, again, through = converse(bench, warm, spec)
+            if language:
+                bench.table.add("%s beside %s: first" % (language, title), ms(ours[language][0]), ms(first),
+                                first / ours[language][0])
+                bench.table.add("    warm", ms(ours[language][1]), ms(again), again / ours[language][1])
+            if through is None:
+                bench.table.add("%s through the mount" % title, "no such language")
+            elif again > 100e6:  # 1 ms more or less cannot be told of it
+                bench.table.add("%s through the mount" % title, ms(through), ms(again) + " jupyter_client", again / through)
+            else:
+                bench.table.add("%s through the mount; over jupyter_client" % title, ms(through - again),
+                                ms(again) + " jupyter_client", again / through, "<= 1 ms", through - again <= 1e6)
+
+
 # --- main ---
+
+# --- workspace/ beside the file system below, and beside bindfs ---
+
+TREE_FILES = 20000
+
+
+def make_tree(top, files):
+    """200 directories, files of 0 to 4 KiB."""
+    data = os.urandom(4096)
+    for d in range(200):
+        os.makedirs("%s/%d" % (top, d))
+        for i in range(files // 200):
+            with open("%s/%d/%d" % (top, d, i), "wb", buffering=0) as f:
+                f.write(data[:(i * 41) % 4097])
+
+
+@contextlib.contextmanager
+def bindfs(bench, what):
+    """A mount of bindfs that caches no name and no attribute, as workspace/."""
+    point = tempfile.mkdtemp(dir=bench.dir)
+    subprocess.run(["bindfs", "-o", "attr_timeout=0,entry_timeout=0,negative_timeout=0", what, point], check=True)
+    try:
+        yield point
+    finally:
+        subprocess.run(["fusermount3", "-u", point], check=True)
+
+
+@row
+def tree(bench):
+    """a tree of 20,000 small files in workspace/: find, tar, rm -r"""
+    files = 2000 if bench.quick else TREE_FILES
+    ours = bench.mount().context("tree").path + "/workspace"
+    below = tempfile.mkdtemp(dir=bench.dir)
+    with bindfs(bench, below) as peer:
+        make_tree(ours + "/t", files)
+        make_tree(peer + "/t", files)
+        # tar to a pipe, for it does not read what goes to /dev/null
+        for what, command, times in (("find", "find t -size +1 >/dev/null", 3), ("tar", "tar c t | cat >/dev/null", 3),
+                                     ("rm -r", "rm -r t", 1)):
+            took = {top: min(seconds(lambda: subprocess.run(command, shell=True, check=True, cwd=top))
+                             for _ in range(times)) for top in (ours, peer)}
+            bench.table.add("%s of %d small files" % (what, files), "%.2f s" % took[ours], "%.2f s bindfs" % took[peer],
+                            took[ours] / took[peer], "<= 2", took[ours] <= 2 * took[peer])
+
+
+def pass_over(path, size, write):
+    """Seconds to read or write the file in pieces of 1 MiB; what is written is on the disk at the end."""
+    piece = bytearray(1 << 20)
+    fd = os.open(path, os.O_RDWR if write else os.O_RDONLY)
+    start = time.perf_counter()
+    for _ in range(size >> 20):
+        os.write(fd, piece) if write else os.readv(fd, [piece])
+    if write:
+        os.fsync(fd)
+    os.close(fd)
+    return time.perf_counter() - start
+
+
+def drop(path):
+    """Out of the memory of the host."""
+    fd = os.open(path, os.O_RDONLY)
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(fd)
+
+
+@row
+def big_file(bench):
+    """a file of 1 GiB in workspace/: read and write, cold and warm"""
+    size = (128 if bench.quick else 1024) << 20
+    for how in ("passthrough=on", "passthrough=off"):
+        with Mount(bench, opts="," + how) as mount:
+            context = mount.context("big")
+            with open(context.path + "/config/disk", "w") as f:
+                f.write("8G")
+            with open(context.path + "/context.json") as f:
+                below = os.path.join(mount.state, "contexts", json.load(f)["uuid"], "workspace", "f")
+            path = context.path + "/workspace/f"
+            with open(path, "wb") as f:
+                f.truncate(size)
+            pass_over(below, size, True)
+            for what, cold, write in (("cold read", True, False), ("warm read", False, False),
+                                      ("write and fsync", False, True)):
+                took = {}
+                for name in (path, below) * 3:  # the better of three, by turns: disks have moods
+                    if cold:
+                        drop(below)
+                    t = pass_over(name, size, write)
+                    took[name] = min(took.get(name, t), t)
+                rate = {name: size / t / 1e6 for name, t in took.items()}
+                bench.table.add("%s of %d MiB, %s" % (what, size >> 20, how), "%.0f MB/s" % rate[path], "%.0f MB/s below" % rate[below],
+                                rate[path] / rate[below], ">= 0.9", rate[path] >= 0.9 * rate[below])
+
 
 def too_long(*args):
     raise TimeoutError("took longer than %d s" % ROW_LIMIT)

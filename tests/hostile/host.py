@@ -41,6 +41,8 @@ SLOW = float(os.environ.get("CELLFS_SLOW", "1"))  # how much slower than a machi
 SOON = 5.0 * SLOW  # "a cell in another context answers at once": 1 s is the aim, machines are shared
 
 libc = ctypes.CDLL(None, use_errno=True)
+_manifests = [json.loads(read(path)) for path in mount.ROOT.glob("kernels/*/manifest.json")]
+SPARED = {ext: m["name"] for m in _manifests if m.get("spare") for ext in m["extensions"]}  # those that have spares
 
 
 def check(rc):
@@ -109,6 +111,7 @@ class Host(mount.Mount):
         self.kind = kind
         self.canaries = canaries
         self.eyes = []
+        self.used = set()  # languages that have spares
         super().__init__(opts, start=False, **kw)
         os.chmod(self.dir, 0o755)
         self.start()
@@ -166,6 +169,7 @@ class Host(mount.Mount):
                 assert b"READY=1" in ready.recv(4096)
             finally:
                 os.close(pidfd)
+        self.used = set()
         self.eyes = [Eye(self.pid if self.kind == "user" else None) for _ in range(2)]
         return self
 
@@ -226,22 +230,35 @@ class Host(mount.Mount):
 
     def cell(self, ctx, name, code, within=30.0, other=None, eye=0):
         """Runs a cell to its end. OTHER is a context that is asked meanwhile."""
+        self.used |= {SPARED.get(name.rpartition(".")[2])} - {None}
         return self.do(lambda: follow(self, ctx, name, code, within * SLOW, other), seconds=within + 30, eye=eye)
 
     def alive_cell(self, ctx="victim"):
         """How long a trivial cell takes there."""
         return self.do(lambda: answer_time(self.contexts / ctx), eye=1)
 
+    def spares(self, extension=None):
+        """Returns when a spare waits for each language that was used, that of EXTENSION among them."""
+        if SPARED.get(extension, "") not in {"", *self.used}:
+            assert self.cell("victim", "used." + extension, KEEP[extension][1]).status == "ok"
+        until(lambda: self.used <= self.waiting(), 20 * SLOW, f"no spare of each of {self.used}")
+
+    def waiting(self):
+        """The languages of the spares that wait."""
+        return set(re.search(r"^spares: (.*)$", self.read("status"), re.M)[1].split()) - {"none"}
+
     # ---- what of it is on the host
 
     def boxes(self):
-        """The boxes of this daemon: of each the pid namespace and when its pid 1 was started (the numbers are used again)."""
+        """The boxes of this daemon's contexts: of each the pid namespace and when its pid 1 was started (the numbers are
+        used again). A spare's, which is empty yet, has no workspace."""
         own = os.readlink("/proc/self/ns/pid")
         found = set()
         for pid in children(self.pid):
             with contextlib.suppress(OSError):
                 ns = os.readlink(f"/proc/{pid}/ns/pid")
-                if ns != own and re.search(r"^NSpid:.*\t1$", read(f"/proc/{pid}/status"), re.M):
+                first = re.search(r"^NSpid:.*\t1$", read(f"/proc/{pid}/status"), re.M)
+                if ns != own and first and " /workspace " in read(f"/proc/{pid}/mountinfo"):
                     found.add((ns, read(f"/proc/{pid}/stat").rpartition(")")[2].split()[19]))
         return found
 
@@ -251,15 +268,21 @@ class Host(mount.Mount):
         for fd in os.listdir(f"/proc/{self.pid}/fd"):
             with contextlib.suppress(OSError):
                 name = os.readlink(f"/proc/{self.pid}/fd/{fd}")
-                found[re.sub(r"\d{3,}|[-0-9a-f]{30,}", "N", name)] += 1
+                found[re.sub(r"\d{3,}|[-0-9a-f]{30,}|(?<=spare-)\d+", "N", name)] += 1
         return found
 
     def opened(self, before, slack):
-        """No more than SLACK files are open that were not before, or soon are not any more."""
+        """No more than SLACK files are open that were not before, or soon are not any more. A spare has some, too."""
+        def more():
+            return self.open_files() - before, slack + 36 * len(self.waiting())
+
+        def few():
+            files, most = more()
+            return files.total() <= most
+
         with contextlib.suppress(AssertionError):
-            until(lambda: (self.open_files() - before).total() <= slack, 20 * SLOW)
-        more = self.open_files() - before
-        assert more.total() <= slack, f"the daemon has opened {dict(more)}"
+            until(few, 20 * SLOW)
+        assert few(), f"the daemon has opened {dict(more()[0])}"
 
     def rss(self):
         """Resident bytes of the daemon."""
@@ -545,9 +568,19 @@ def own_addresses():
 
 # ---- cells as data -------------------------------------------------------------------------------
 
+# By extension: a cell that leaves something in its kernel, one that says whether it is there, what it says then.
+KEEP = {
+    "py": ("kept = 'as it was'\n", "print(globals().get('kept'))\n", "as it was"),
+    "sh": ("kept=1\n", "echo ${kept-gone}\n", "1"),
+    "js": ("var kept = 1\n", "console.log(typeof kept)\n", "number"),
+    "r": ("kept <- 1\n", "cat(exists('kept'))\n", "TRUE"),
+    "java": ('System.setProperty("kept", "1");\n', 'System.out.println(System.getProperty("kept"));\n', "1"),
+}
+RUNTIME = {"js": "node", "r": "R", "java": "java"}
+
 
 class Cell:
-    """A file of cells/. Its comments `#: key: value` say what must happen.
+    """A file of cells/. Its comments `#: key: value` (or `//: key: value`) say what must happen.
 
     must, must not: in words · status: what the run's status must match, wholly (ok) · config: of its context · within:
     seconds until its end (10) · says: must match in what it printed, or in the reason · next: what the next cell of the
@@ -560,7 +593,8 @@ class Cell:
         self.path = path
         self.name = path.stem
         self.code = path.read_text()
-        self.notes = dict(re.findall(r"^#: ([a-z ]+): (.*)$", self.code, re.M))
+        self.language = path.suffix[1:]
+        self.notes = dict(re.findall(r"^(?:#|//): ([a-z ]+): (.*)$", self.code, re.M))
         assert self.notes.get("must"), f"{path.name} does not say what must happen"
 
     def __getattr__(self, key):
@@ -575,7 +609,7 @@ class Cell:
 
 def cells(pattern="*"):
     found = []
-    for ext in ("py", "sh"):
+    for ext in KEEP:
         found += (HERE / "cells").glob(f"{pattern}.{ext}")
     return [Cell(p) for p in sorted(found) if p.stem[0].isdigit()]
 

@@ -12,26 +12,27 @@ import time
 import pytest
 
 import host as harness
-from host import GUARD, HERE, LEAK, SLOW, SOON, gone, inside, landlock_abi, missing, read, until
+from host import GUARD, HERE, KEEP, LEAK, RUNTIME, SLOW, SOON, gone, inside, landlock_abi, missing, read, until
 
-LIBS = [HERE / "cells" / "attack.py", HERE / "cells" / "attack.sh"]
+LIBS = [HERE / "cells" / name for name in ("attack.py", "attack.sh", "attack.js", "attack.R", "evil.c")]
 
 
 @pytest.mark.parametrize("cell", harness.cells(), ids=lambda c: c.name)
 def test_cell(host, canaries, cell):
-    if lacking := missing(cell.needs):
+    if lacking := missing(f"{cell.needs} {RUNTIME.get(cell.language, '')}"):
         pytest.skip(f"{lacking} is not installed")
     if host.kind not in cell.kinds:
         pytest.skip("not for this kind of daemon")
     old = cell.old_status and landlock_abi() < 6
+    host.spares(cell.language)
     before, files, boxes = harness.snapshot(), host.open_files(), host.boxes()
     name = "c" + cell.name.split("_")[0] + "-" + cell.name[3:].replace("_", "-")
     ctx = None
     try:
         ctx = host.make(name, cell.config, LIBS)
         if cell.state != "any":
-            host.cell(name, "before.py", "kept = 'as it was'\n")
-            host.cell(name, "before.sh", "kept=1\n")
+            first = host.cell(name, "before" + cell.path.suffix, KEEP[cell.language][0])
+            assert first.status == "ok", first
         file = "cell" + cell.path.suffix
         ran = host.cell(name, file, cell.code, float(cell.within) + 3, other="victim" if cell.other else None)
         print(ran)
@@ -42,13 +43,14 @@ def test_cell(host, canaries, cell):
             assert ran.other < SOON
         for hook in cell.after.split():
             AFTER[hook](host, ctx, ran, new)
-        check_next(host, ctx, cell, file, "any" if old else cell.state)
+        check_next(host, ctx, cell, "any" if old else cell.state)
         check_hidden(host, ctx, cell)
     finally:
         new = host.boxes() - boxes
         took = host.alive and host.remove(name, cell.remove if ctx else "ctl")
     print(f"removed in {took:.2f} s; its processes in {gone(new, 3):.2f} s")
     canaries.check()
+    host.spares()
     harness.same(before, harness.snapshot())
     assert host.alive_cell() < SOON
     state_is_clean(host, name)
@@ -68,16 +70,15 @@ def check_words(cell, ran, canaries, status):
     assert ran.took < float(cell.within) * SLOW, f"took {ran.took:.1f} s, more than {cell.within}\n{ran}"
 
 
-def check_next(host, ctx, cell, file, state):
+def check_next(host, ctx, cell, state):
     """The same context goes on, with what it had or without."""
     if cell.next == "any":
         return
-    kept = "py" if file.endswith(".py") else "sh"
-    code = {"py": "print(globals().get('kept'))\n", "sh": "echo ${kept-None}\n"}[kept]
-    ran = host.cell(ctx.name, "next." + kept, code, 10)
+    _, code, kept = KEEP[cell.language]
+    ran = host.cell(ctx.name, "next" + cell.path.suffix, code, 10)
     assert ran.status == "ok", ran
     if state != "any":
-        assert (ran.out.strip() != "None") == (state == "kept"), f"the state was not {state}\n{ran}"
+        assert (ran.out.strip() == kept) == (state == "kept"), f"the state was not {state}\n{ran}"
 
 
 def check_hidden(host, ctx, cell):

@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from host import HERE, LEAK, SLOW, SOON, write
+from host import HERE, KEEP, LEAK, RUNTIME, SLOW, SOON, missing, write
 
 BROKEN = r"killed: the driver broke the protocol: .*"
 # Bytes by which the daemon may grow; with AddressSanitizer what was freed waits in a quarantine.
@@ -160,6 +160,67 @@ def test_forged_from_bash(host, case):
         assert (after.status, after.out) == ("ok", "next\n"), after
         after = host.cell(name, "after.py", "print(kept)\n", 10)
         assert (after.status, after.out) == ("ok", "1\n"), after
+    finally:
+        host.remove(name)
+
+
+# The text of a line to every pipe of the kernel's process above 2: events, and the driver's own commands and acks.
+FORGERS = {
+    "js": """const { ok, pipes } = require('./attack.js');
+const fs = require('fs');
+ok('begun');
+for (const fd of pipes()) fs.writeSync(fs.openSync(`/proc/self/fd/${fd}`, 'w'), '%s\\n');
+for (;;);
+""",
+    "r": """source("attack.R")
+said("begun", TRUE)
+for (fd in setdiff(list.files("/proc/self/fd"), 0:2)) {
+	path <- file.path("/proc/self/fd", fd)
+	if (isTRUE(startsWith(Sys.readlink(path), "pipe:"))) try(cat('%s\\n', file = path), silent = TRUE)
+}
+Sys.sleep(100)
+""",
+    "java": """import java.nio.file.*;
+if (!Files.readString(Path.of("/proc/sys/kernel/hostname")).trim().equals("sandbox")) throw new Error("not in a box");
+System.out.println("ok: begun");
+for (var fd : Files.list(Path.of("/proc/self/fd")).toList()) {
+	int n = Integer.parseInt(fd.getFileName().toString());
+	if (n > 2 && Files.isSymbolicLink(fd) && Files.readSymbolicLink(fd).toString().startsWith("pipe:"))
+		try (var out = new java.io.FileOutputStream(fd.toString())) { out.write(("%s\\n").replace('`', '"').getBytes()); }
+}
+Thread.sleep(100000);
+""",
+}
+FORGED = {
+    "garbage": "garbage",
+    "done of a future run": '{"ev":"done","id":987654,"status":"ok","code":0}',
+    "a shutdown of itself": '{"op":"shutdown"}',
+    "a long line": "x" * 70000,
+}
+
+
+@pytest.mark.parametrize("case", FORGED)
+@pytest.mark.parametrize("language", FORGERS)
+def test_forged_from_other_languages(host, language, case):
+    if lacking := missing(RUNTIME[language]):
+        pytest.skip(f"{lacking} is not installed")
+    name, text = f"forge-{language}", FORGED[case]
+    if language == "java":  # a constant has at most 65,535 bytes there
+        text = '" + "x".repeat(70000) + "' if case == "a long line" else text.replace('"', "`")
+    host.make(name, "timeout=2", [HERE / "cells" / n for n in ("attack.js", "attack.R")])
+    try:
+        host.cell(name, "keep.py", "kept = 1\n")
+        ran = host.cell(name, "forge." + language, FORGERS[language] % text, 20)
+        print(ran)
+        # A pipe that nobody reads takes no long line: then the cell waits for itself.
+        assert ran.status in ("killed", "timeout" if case == "a long line" else "killed") and "ok: begun" in ran.out, ran
+        after = host.cell(name, "after." + language, KEEP[language][1], 20)
+        if case == "a long line" and after.status == "killed":  # of a driver that lives on, and has it for a command
+            after = host.cell(name, "after." + language, KEEP[language][1], 20)
+        assert after.status == "ok" and "cellfs: " in after.err, after
+        after = host.cell(name, "after.py", "print(kept)\n", 10)
+        assert (after.status, after.out) == ("ok", "1\n"), after
+        assert host.alive_cell() < SOON
     finally:
         host.remove(name)
 

@@ -3,8 +3,8 @@
 from attack import *
 
 got = dict(e.split(b"=", 1) for e in read("/proc/self/environ").split(b"\0") if e)
-fixed = {b"PATH", b"HOME", b"LANG", b"TERM", b"CELLFS_CONTEXT"}
-more = set(got) - fixed - {b"NODE_OPTIONS", b"JAVA_TOOL_OPTIONS"}
+fixed = {b"PATH", b"HOME", b"LANG", b"TERM"}
+more = set(got) - fixed - {b"CELLFS_CONTEXT", b"NODE_OPTIONS", b"JAVA_TOOL_OPTIONS"}
 check(fixed <= set(got) and not more, f"{sorted(got)}")
 check(got[b"HOME"] == b"/home/user", f"HOME is {got[b'HOME']}")
 check("SECRET_TOKEN" not in os.environ, "no SECRET_TOKEN")

@@ -1,0 +1,5 @@
+decades <- read.csv("decades.csv")
+fit <- lm(co2_ppm ~ decade, decades)
+cat(sprintf("%.2f", coef(fit)[["decade"]]), file = "trend.txt")
+plot(decades, type = "b", ylab = "CO2 (ppm)", main = "Mauna Loa, means of decades")
+abline(fit, lty = 2)

@@ -1,0 +1,4 @@
+wc -l decades.csv
+cat trend.txt summary.txt
+echo
+ls
