@@ -14,6 +14,10 @@ enum {
 	MADE_MAX = 200000,       /* files of a context */
 	NOTES_MAX = 65536,       /* of what the mount did, in one period */
 	TELL_MAX = 64,           /* files that one job looks at */
+	MADE_BYTES = 32 << 20,   /* of their paths */
+	TOLD_MAX = 20000,        /* events of one run */
+	TOLD_BYTES = 8 << 20,
+	READ_AGAIN_US = 1000,    /* for each name of a directory that is listed the news need not be read */
 	TELL_AGAIN_US = 1000000, /* a file that is written again and again is told of as often */
 	PATIENCE_US = 1000000,   /* of a run: what the types of its texts may take */
 	LOG_SLACK = 1 << 20,     /* bytes of made.log beyond which it is looked whether it can be shorter */
@@ -70,8 +74,12 @@ struct artifacts {
 	struct watcher *w;     /* NULL: no kernel */
 	struct map files;      /* struct made by path */
 	struct map dirs;       /* struct made_dir by path */
+	struct map gone;       /* paths of directories that went in the news that are being read */
 	size_t log_live;       /* bytes that made.log needs */
+	off_t log_next;        /* size of made.log at which it is tried to be made shorter */
 	bool full, log_failed;
+	int64_t read_at;
+	size_t told, told_bytes; /* events of the run under way */
 	void *notes;           /* struct note by object */
 	size_t nnotes;
 	int64_t since, before; /* us: when this period and the one before began */
@@ -148,7 +156,9 @@ static void log_whole(struct artifacts *a)
 		buf_char(&b, '+');
 		buf_add(&b, a->files.entries[i].key, strlen(a->files.entries[i].key) + 1);
 	}
-	store_replace(&a->c->store, L_MADE, b.s ? b.s : "", b.n);
+	struct store *s = &a->c->store;
+	int err = store_replace(s, L_MADE, b.s ? b.s : "", b.n);
+	a->log_next = (err ? s->end[L_MADE] : 0) + LOG_SLACK;
 	a->log_live = b.n;
 }
 
@@ -161,7 +171,7 @@ static void log_made(struct artifacts *a, char what, const char *path)
 		context_log(a->c, "artifacts/ will not be complete after a restart: %s", strerror(-err));
 	a->log_failed = err;
 	a->log_live += what == '+' ? v[1].iov_len + 1 : -(v[1].iov_len + 1);
-	if (a->c->store.end[L_MADE] > LOG_SLACK + 4 * (off_t)a->log_live)
+	if (a->c->store.end[L_MADE] > MAX(a->log_next, LOG_SLACK + 4 * (off_t)a->log_live))
 		log_whole(a);
 	world_dirty(a->c->world);
 }
@@ -213,9 +223,9 @@ static void made_free(struct made *m)
 
 static struct made *made_add(struct artifacts *a, const char *path)
 {
-	if (a->files.n >= MADE_MAX) {
+	if (a->files.n >= MADE_MAX || a->log_live + strlen(path) + 2 > MADE_BYTES) {
 		if (!a->full)
-			context_log(a->c, "artifacts/ shows no more than %d files", MADE_MAX);
+			context_log(a->c, "artifacts/ shows no more than %d files, with %d MiB of paths", MADE_MAX, MADE_BYTES >> 20);
 		a->full = true;
 		return NULL;
 	}
@@ -243,12 +253,14 @@ static void load(struct artifacts *a)
 {
 	auto_buf struct buf b = { 0 };
 	struct store *s = &a->c->store;
+	bool torn = false;
 
 	if (store_read(s, L_MADE, 0, s->end[L_MADE], &b))
 		return;
 	for (size_t at = 0, len; at < b.n; at += len + 1) {
 		len = strnlen(b.s + at, b.n - at);
-		if (len == b.n - at || len < 2) /* torn */
+		torn = len == b.n - at || len < 2;
+		if (torn)
 			break;
 		struct made *m = map_get(&a->files, b.s + at + 1);
 		if (b.s[at] == '+' && !m && len < PATH_MAX) {
@@ -260,7 +272,7 @@ static void load(struct artifacts *a)
 			a->log_live -= len + 1;
 		}
 	}
-	if (s->end[L_MADE] && b.s[b.n - 1])
+	if (torn)
 		log_whole(a);
 }
 
@@ -312,9 +324,10 @@ static void note(struct context *c, int fd, int busy)
 
 	if (!a || !a->w || fstat(fd, &st) < 0)
 		return;
-	if (a->nnotes >= NOTES_MAX) { /* what was noted so far has been told */
+	if (a->nnotes >= NOTES_MAX) { /* what was noted so far has been told, unless a walk is still to tell */
 		watcher_read(a->w);
-		forget_notes(a);
+		if (!watcher_has_work(a->w) || a->nnotes >= 16 * NOTES_MAX)
+			forget_notes(a);
 	}
 	struct note *n = malloc(sizeof(*n)), **at;
 	if (!n)
@@ -391,12 +404,18 @@ static void tell(struct artifacts *a, struct run *r, struct made *m, const struc
 	m->told = f->st;
 	m->told_at = mono_us();
 	str_set(&m->mime, f->mime);
-	event_begin(a->c, &b, "artifact", r);
-	buf_str(&b, ",\"path\":");
-	buf_json_str(&b, m->path);
-	buf_printf(&b, ",\"size\":%lld,\"mime\":", (long long)f->size);
-	buf_json_str(&b, f->mime);
-	event_end(a->c, &b, r);
+	if (a->told < TOLD_MAX && a->told_bytes < TOLD_BYTES) {
+		event_begin(a->c, &b, "artifact", r);
+		buf_str(&b, ",\"path\":");
+		buf_json_str(&b, m->path);
+		buf_printf(&b, ",\"size\":%lld,\"mime\":", (long long)f->size);
+		buf_json_str(&b, f->mime);
+		event_end(a->c, &b, r);
+		a->told++;
+		a->told_bytes += b.n;
+		if (a->told == TOLD_MAX || a->told_bytes >= TOLD_BYTES)
+			notice(a->c, r, "no more events of artifacts: too many in one run; its record has the files");
+	}
 	if (!r->kept) {
 		r->kept = xcalloc(1, sizeof(*r->kept));
 		r->kept->live = true;
@@ -580,15 +599,45 @@ static struct made **made_below(struct artifacts *a, const char *path, size_t *n
 static void on_dir_gone(void *arg, const char *path)
 {
 	struct artifacts *a = arg;
-	auto_close int fd = gate_path(watcher_root(a->w), path);
-	struct made_dir *d = map_get(&a->dirs, path);
-	size_t n;
 
-	if (fd >= 0 || !d) /* it is there again */
-		return;
-	auto_free struct made **v = made_below(a, path, &n);
-	for (size_t i = 0; i < n; i++)
-		made_drop(a, v[i]);
+	if (map_get(&a->dirs, path) && !map_get(&a->gone, path))
+		map_put(&a->gone, xstrdup(path), a);
+}
+
+static bool is_below_gone(const struct artifacts *a, char *path)
+{
+	bool is = false;
+
+	for (char *slash = path; !is && (slash = strchr(slash, '/')); slash++) {
+		*slash = 0;
+		is = map_get(&a->gone, path);
+		*slash = '/';
+	}
+	return is;
+}
+
+/* Some news have been read. One pass for all the directories that went: there may be thousands, with thousands of files. */
+static void on_read(void *arg)
+{
+	struct artifacts *a = arg;
+	struct strings lost = { 0 };
+
+	for (size_t i = 0; a->gone.n && i < a->files.n; i++) {
+		struct made *m = a->files.entries[i].value;
+		if (is_below_gone(a, m->path))
+			strings_add(&lost, xstrdup(m->path));
+	}
+	while (a->gone.n) {
+		char *key = (char *)a->gone.entries[a->gone.n - 1].key;
+		map_del(&a->gone, key);
+		free(key);
+	}
+	for (size_t i = 0; i < lost.n; i++) { /* or it is there again */
+		auto_close int fd = gate_path(watcher_root(a->w), lost.v[i]);
+		if (fd < 0)
+			made_drop(a, map_get(&a->files, lost.v[i]));
+	}
+	strings_clear(&lost);
 }
 
 /* ---- a run ---- */
@@ -596,7 +645,7 @@ static void on_dir_gone(void *arg, const char *path)
 static void settled(void *arg);
 
 static const struct watcher_ops ops = { .skip = skip, .look = on_look, .is_fresh = is_fresh, .dir_gone = on_dir_gone,
-					.settled = settled };
+					.read = on_read, .settled = settled };
 
 void artifact_start(struct context *c)
 {
@@ -657,6 +706,7 @@ void artifact_free(struct context *c)
 	}
 	map_free(&a->files);
 	map_free(&a->dirs);
+	map_free(&a->gone);
 	free(a);
 	c->artifacts = NULL;
 }
@@ -678,6 +728,7 @@ void artifact_begin(struct run *r)
 	a->run = r->number;
 	a->walk = watcher_is_walking(a->w);
 	a->patience = PATIENCE_US;
+	a->told = a->told_bytes = 0;
 }
 
 static int cmp_path(const void *a, const void *b)
@@ -732,7 +783,7 @@ static void keep_done(void *arg, int err)
 		if (!err && n) {
 			r->kept_at = (struct extent){ s->start, s->end - s->start };
 			r->kept_table = s->end - s->start - (s->table - s->start);
-			r->kept_bytes = s->copied;
+			r->kept_bytes = s->copied + s->cloned;
 		}
 		run_recorded(r);
 	}
@@ -744,10 +795,15 @@ static void keep_done(void *arg, int err)
 static bool keep(struct artifacts *a, struct run *r)
 {
 	struct context *c = a->c;
-	size_t n = 0;
+	size_t n = 0, open = 0;
 
-	list_for_safe(it, tmp, &a->open) { /* what is mapped into memory changes without news */
-		auto_free char *path = xstrdup(container_of(it, struct made, open)->path);
+	/* What is mapped into memory changes without news. Each once: what changes all the time comes last again. */
+	list_for(it, &a->open)
+		open++;
+	while (open-- && !list_empty(&a->open)) {
+		struct made *m = container_of(a->open.next, struct made, open);
+		auto_free char *path = xstrdup(m->path);
+		move_to(&a->open, &m->open);
 		look(a, path, W_BEGUN);
 	}
 	a->run = 0;
@@ -960,8 +1016,10 @@ bool artifact_shown(struct context *c, const char *path, bool is_dir)
 {
 	struct artifacts *a = artifacts_of(c);
 
-	if (a->w)
-		watcher_read(a->w); /* what is there is shown at once */
+	if (a->w && mono_us() - a->read_at > READ_AGAIN_US) { /* what is there is shown at once */
+		watcher_read(a->w);
+		a->read_at = mono_us();
+	}
 	return map_get(is_dir ? &a->dirs : &a->files, path);
 }
 

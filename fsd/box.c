@@ -231,7 +231,7 @@ static void on_net(void *arg, const char *why)
 
 	if (!why)
 		announce(b);
-	else if (b->state == BOX_STARTING)
+	else if (b->state == BOX_STARTING || b->state == BOX_EMPTY)
 		fail(b, why);
 	else if (b->ctx)
 		context_log(b->ctx, "network: %s", why);
@@ -388,10 +388,11 @@ static void add_prefix(struct box *b, struct strings *opts, const struct who *wh
 	char *dirs[] = { real ? sandbox_prefix(interpreter) : NULL, real ? sandbox_prefix(real) : NULL };
 
 	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
-		auto_free char *from = dirs[i] ? resolve_as(who, dirs[i]) : NULL;
-		if (from && !strings_have(&b->prefixes, dirs[i])) {
-			const char *part = is_home(who, dirs[i]) ? "/bin" : "";
-			strings_addf(opts, "--prefix=%s%s:%s%s", from, part, dirs[i], part);
+		const char *part = dirs[i] && is_home(who, dirs[i]) ? "/bin" : "";
+		auto_free char *to = dirs[i] ? xasprintf("%s%s", dirs[i], part) : NULL;
+		auto_free char *from = to && !strchr(to, ':') ? resolve_as(who, to) : NULL;
+		if (from && !strchr(from, ':') && !strings_have(&b->prefixes, dirs[i])) {
+			strings_addf(opts, "--prefix=%s:%s", from, to);
 			strings_add(&b->prefixes, dirs[i]);
 		} else {
 			free(dirs[i]);
@@ -645,8 +646,8 @@ int box_give(struct box *b, struct context *c)
 {
 	bool foreign;
 
-	if (!step(b, E_GIVE))
-		return -EINVAL;
+	if (b->launcher || !step(b, E_GIVE)) /* what made it has still to be reaped */
+		return -EAGAIN;
 	b->ctx = c;
 	c->box = b;
 	context_take_ids(c, b->uid);

@@ -281,7 +281,12 @@ void body_closed(struct body *b, struct writer *w)
 		b->writers--;
 	}
 	b->opens--;
-	if (c && w && !b->unlinked && body_is_cell(b)) {
+	if (c && w && !b->writers && !b->unlinked && b->dir == B_CELLS && !body_is_cell(b)) {
+		/* It was one when it was opened: config/kernel has changed since. */
+		if (b->dirty)
+			store_mark(&c->store, b->name, false);
+		drop_writing(c, b->name);
+	} else if (c && w && !b->unlinked && body_is_cell(b)) {
 		if (b->dirty && !b->writers)
 			run_body(b);
 		else if (b->dirty && w->wrote)

@@ -93,10 +93,11 @@ int context_make_dirs(struct context *c, bool *foreign)
 			return -errno;
 		if (st.st_uid == uid && st.st_gid == gid)
 			continue;
-		/* Only the box's ids may enter, so an empty directory needs no more. */
-		if (fchownat(c->world->contexts_dir, path, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
-			return -errno;
 		*foreign = true;
+		/* With a box they are given with all that is in them, which says so when it is done. */
+		if (c->world->sandbox.mode != SANDBOX_FULL &&
+		    fchownat(c->world->contexts_dir, path, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
+			return -errno;
 	}
 	return 0;
 }

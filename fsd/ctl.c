@@ -173,7 +173,8 @@ static void do_restart(struct context *c, char *args)
 {
 	list_for_safe(it, tmp, &c->live) {
 		struct run *r = container_of(it, struct run, link);
-		if (r->state == R_QUEUED && (!*args || !strcmp(kernel_speaker(c, r->cell_name).key, args)))
+		const char *key = kernel_speaker(c, r->cell_name).key; /* NULL: config/kernel no more says whose it is */
+		if (r->state == R_QUEUED && (!*args || (key && !strcmp(key, args))))
 			run_cancel(r, "restart");
 	}
 	if (!*args)

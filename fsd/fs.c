@@ -566,7 +566,7 @@ static void op_access(fuse_req_t req, fuse_ino_t ino, int mask)
 static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 {
 	struct fs *fs = fs_of(req);
-	char target[PATH_MAX];
+	char target[PATH_MAX] = "";
 	auto_buf struct buf b = { 0 };
 	struct node n;
 	int err;
@@ -579,6 +579,8 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 		err = n.row->shape == S_LINK ? node_ready(&n) : -EINVAL;
 		if (!err)
 			n.row->print(&n, &b);
+		if (!err && !b.n)
+			err = -EIO;
 	}
 	if (err)
 		reply_err(req, err);
@@ -1107,7 +1109,7 @@ static void sync_fd(fuse_req_t req, fuse_ino_t ino, int fd, int datasync)
 	}
 	struct job *j = job_new(fs, req, ino, fd);
 	j->data = datasync;
-	worker_do(is_mirror(ino) ? fs->worker : fs->world->worker, fsync_work, fsync_done, j);
+	worker_do(fs->worker, fsync_work, fsync_done, j); /* ours, which ends before the session does */
 }
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)

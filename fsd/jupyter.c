@@ -105,6 +105,14 @@ static void spec_clear(struct spec *s)
 	json_free(s->json);
 }
 
+/* Is PATH root's alone, or is that no matter? What root's daemon asks runs as root. */
+static bool is_roots(const char *path)
+{
+	struct stat st;
+
+	return geteuid() != 0 || (stat(path, &st) == 0 && !st.st_uid && !(st.st_mode & 022));
+}
+
 /* Returns 0, or -1 with the reason in WHY. */
 static int spec_read(struct spec *s, const struct langs *ls, const char *dir, const char *name, char why[160])
 {
@@ -120,6 +128,10 @@ static int spec_read(struct spec *s, const struct langs *ls, const char *dir, co
 		snprintf(why, 160, "%s", strerror(-err));
 		return -1;
 	}
+	if (!is_roots(s->file)) {
+		snprintf(why, 160, "it is not root's alone, and this daemon is root's");
+		return -1;
+	}
 	s->json = json_parse(text.s, text.n, why);
 	if (!s->json)
 		return -1;
@@ -130,6 +142,10 @@ static int spec_read(struct spec *s, const struct langs *ls, const char *dir, co
 	}
 	s->wanted = xstrdup(program);
 	s->program = resolve_program(ls, s->dir, program);
+	if (s->program && !is_roots(s->program)) {
+		snprintf(why, 160, "its program is not root's alone, and this daemon is root's");
+		return -1;
+	}
 	s->stamp = make_stamp(s->file, s->program);
 	return 0;
 }
@@ -345,7 +361,8 @@ static char **copy_strings(char **v, const char *argument)
 	return copy;
 }
 
-static void make_lang(struct jupyter *j, struct spec *s, struct lang *l)
+/* MADE are those that are no languages of LS yet. */
+static void make_lang(struct jupyter *j, struct spec *s, struct lang *l, const struct lang *made)
 {
 	const struct lang *bridge = &j->langs->bridge;
 	auto_free char *argument = make_argument(s);
@@ -369,10 +386,17 @@ static void make_lang(struct jupyter *j, struct spec *s, struct lang *l)
 		l->install = xstrdup("");
 	if (bridge->interpreter && s->program)
 		l->interpreter = xstrdup(bridge->interpreter);
-	l->dotted = xasprintf(".%s", l->name);
 	l->needs[0] = xstrdup(s->file);
 	if (s->program)
 		l->needs[1] = xstrdup(s->program);
+	for (const struct lang *other = made; other < l; other++) {
+		if (strcmp(other->name, l->name))
+			continue;
+		free(l->name);
+		l->name = xasprintf("jupyter-%s-%zu", s->name, (size_t)(l - made) + 1);
+		other = made - 1;
+	}
+	l->dotted = xasprintf(".%s", l->name);
 	if (strcmp(l->name, s->name))
 		log_line(j->host.log, "kernelspec %s: there is a language %s already: it is called %s", s->file, s->name,
 			 l->name);
@@ -393,7 +417,7 @@ static void add_languages(struct jupyter *j)
 	qsort(j->specs, j->n, sizeof(*j->specs), by_name);
 	struct lang *made = xcalloc(j->n, sizeof(*made));
 	for (size_t i = 0; i < j->n; i++)
-		make_lang(j, &j->specs[i], &made[i]);
+		make_lang(j, &j->specs[i], &made[i], made);
 	ls->v = xrealloc(ls->v, (ls->n + j->n) * sizeof(*ls->v));
 	memcpy(ls->v + ls->n, made, j->n * sizeof(*made));
 	for (size_t i = 0; i < j->n; i++)
@@ -602,6 +626,8 @@ static int make_home(void *arg)
 	return mkdirat(j->host.state, home_name, 0700) < 0 ? -errno : 0;
 }
 
+static void ask_next(struct jupyter *j);
+
 static void home_made(void *arg, int err)
 {
 	struct jupyter *j = arg;
@@ -611,10 +637,16 @@ static void home_made(void *arg, int err)
 		err = launch(j);
 	if (!err && !j->stopping)
 		return;
-	if (err)
-		log_line(j->host.log, "language %s: its kernel cannot be asked: %s", s->lang->name, strerror(-err));
 	close_all(j);
 	j->asked = NULL;
+	if (!err || j->stopping)
+		return;
+	log_line(j->host.log, "language %s: its kernel cannot be asked: %s", s->lang->name, strerror(-err));
+	str_set(&s->stamp, ""); /* the next start asks again */
+	s->answer = make_answer(s, NULL, strerror(-err), "");
+	apply(j, s);
+	j->host.changed(j->host.arg);
+	ask_next(j);
 }
 
 static void ask_next(struct jupyter *j)

@@ -946,6 +946,11 @@ static bool waits_for_box(const struct kernel *k)
 	return k->state == K_STARTING && !k->boxed && !k->box;
 }
 
+static bool was_started(const struct kernel *k)
+{
+	return k->generation;
+}
+
 static bool has_no_box(const struct kernel *k)
 {
 	return k->boxless;
@@ -1167,6 +1172,7 @@ static void launch(struct kernel *k)
 static void start(struct kernel *k)
 {
 	struct context *c = k->ctx;
+	bool used = first_kernel(c, was_started);
 
 	k->exit_code = k->exit_signal = -1;
 	k->pid = 0;
@@ -1188,7 +1194,8 @@ static void start(struct kernel *k)
 		launch(k);
 		return;
 	}
-	if (!k->interpreter)
+	/* Root's boxes have a uid each: all that an older context has would have to be given to another one. */
+	if (!k->interpreter && !(used && geteuid() == 0))
 		k->spare = spare_reserve(c, k->lang);
 	kernels_box_up(c);
 }

@@ -1255,7 +1255,9 @@ void mirror_release(struct mirror *m, struct fuse_file_info *fi)
 	struct node *n = h->node;
 	struct stat st;
 
-	if (h->passed && !h->wrote && !fstat(h->fd, &st) && memcmp(&st.st_mtim, &h->mtime, sizeof(h->mtime)))
+	bool writes = (fi->flags & O_ACCMODE) != O_RDONLY;
+
+	if (h->passed && writes && !h->wrote && !fstat(h->fd, &st) && memcmp(&st.st_mtim, &h->mtime, sizeof(h->mtime)))
 		mirror_wrote(m, fi);
 	else if (h->wrote) /* its close is news, too */
 		tell_noted(m, n, h->fd);

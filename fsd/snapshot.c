@@ -66,6 +66,7 @@ static void keep_file(struct snapshot *s, struct snap_file *f, int fd)
 		if (fstat(s->log, &log) == 0)
 			f->size = log.st_size - f->off;
 		s->end = f->off + f->size;
+		s->cloned += f->size; /* its own as soon as the origin changes */
 		return;
 	}
 	if (f->size > SNAP_COPY_MAX - s->copied)

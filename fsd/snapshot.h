@@ -35,7 +35,7 @@ struct snapshot {
 	size_t n, at;
 	struct mime *mime;
 	int64_t patience;         /* us that types of texts may still take */
-	off_t copied;
+	off_t copied, cloned;
 	bool no_reflink;
 	int err;                  /* of the log: then nothing is kept */
 	bool more;                /* to be called again */

@@ -192,7 +192,7 @@ void spares_want(struct spares *all, const struct lang *l)
 	struct world *w = all->world;
 	size_t i = 0;
 
-	if (!l->spare || !w->opt.spares || w->sandbox.mode != SANDBOX_FULL || w->stopping)
+	if (!l->spare || !l->interpreter || !w->opt.spares || w->sandbox.mode != SANDBOX_FULL || w->stopping)
 		return;
 	while (i < all->nwanted && all->wanted[i] != l)
 		i++;
@@ -234,7 +234,10 @@ struct spare *spare_reserve(struct context *c, const struct lang *l)
 	list_del(&s->link);
 	watch_del(c->world->loop, &s->w_pid);
 	watch_del(c->world->loop, &s->w_hello);
-	box_give(s->box, c);
+	if (box_give(s->box, c)) {
+		spare_drop(s);
+		return NULL;
+	}
 	spares_want(all, l);
 	world_touch(c->world);
 	return s;

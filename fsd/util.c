@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -224,13 +225,49 @@ void buf_json(struct buf *b, const char *s, size_t n)
 	buf_char(b, '"');
 }
 
+static uint64_t rotl(uint64_t x, int n)
+{
+	return x << n | x >> (64 - n);
+}
+
+static void sip_round(uint64_t v[4])
+{
+	v[0] += v[1], v[1] = rotl(v[1], 13) ^ v[0], v[0] = rotl(v[0], 32);
+	v[2] += v[3], v[3] = rotl(v[3], 16) ^ v[2];
+	v[0] += v[3], v[3] = rotl(v[3], 21) ^ v[0];
+	v[2] += v[1], v[1] = rotl(v[1], 17) ^ v[2], v[2] = rotl(v[2], 32);
+}
+
+/* SipHash-1-3 (Aumasson, Bernstein: "SipHash: a fast short-input PRF"): names are chosen by cells, which could make
+ * all of them fall into one slot if they knew the key. */
 static uint32_t hash_str(const char *s)
 {
-	uint32_t h = 2166136261u; /* FNV-1a */
+	static uint64_t key[2];
+	size_t n = strlen(s), left = n;
+	uint64_t word = 0;
 
-	for (; *s; s++)
-		h = (h ^ (unsigned char)*s) * 16777619u;
-	return h;
+	if (!key[0] && getrandom(key, sizeof(key), 0) != sizeof(key))
+		die("no random numbers");
+	key[0] |= 1;
+	uint64_t v[4] = { key[0] ^ 0x736f6d6570736575, key[1] ^ 0x646f72616e646f6d, key[0] ^ 0x6c7967656e657261,
+			  key[1] ^ 0x7465646279746573 };
+	for (; left >= 8; left -= 8, s += 8) {
+		memcpy(&word, s, 8);
+		v[3] ^= word;
+		sip_round(v);
+		v[0] ^= word;
+	}
+	word = (uint64_t)n << 56;
+	for (size_t i = 0; i < left; i++)
+		word |= (uint64_t)(unsigned char)s[i] << (8 * i);
+	v[3] ^= word;
+	sip_round(v);
+	v[0] ^= word;
+	v[2] ^= 0xff;
+	for (int i = 0; i < 3; i++)
+		sip_round(v);
+	v[0] ^= v[1] ^ v[2] ^ v[3];
+	return v[0] ^ v[0] >> 32;
 }
 
 /* The slot of KEY, or the free one where it belongs. */

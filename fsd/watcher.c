@@ -8,12 +8,16 @@
 #include <search.h>
 #include <stdio.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 
 enum {
 	DIRS_MAX = 16384,       /* watched at most, of what the host gives to all of a user */
 	FOUND_MAX = 262144,     /* names that one walk tells of */
-	BATCH = 64 << 10,       /* bytes of news that are read in one turn of the loop */
+	FOUND_BYTES = 64 << 20, /* of their paths */
+	LOOK_US = 3000,         /* what was found is told in as long a turn of the loop */
+	ENTRIES = 1000,         /* of a directory between looks at the clock */
+	BATCH = 8 << 10,        /* bytes of news that are read in one turn of the loop */
 	PAUSE_US = 3000,        /* then others have theirs, and equal news become one */
 	WALK_US = 10000,        /* a job of the worker */
 	ALL_AGAIN_US = 1000000, /* between walks of all that nobody waits for */
@@ -36,7 +40,7 @@ struct paths {
 		bool fresh;
 		int wd;
 	} *v;
-	size_t n, cap;
+	size_t n, cap, bytes;
 };
 
 /* On its way through the worker. */
@@ -48,6 +52,10 @@ struct walk {
 	int64_t since;
 	size_t room;
 	int err;
+	DIR *dir;            /* that is being read, IN */
+	struct path in;
+	bool placed;         /* the loop has its directories, and TOLD of what was found */
+	size_t told;
 	struct paths todo, dirs, found;
 };
 
@@ -77,6 +85,12 @@ static void paths_add(struct paths *p, char *path, bool fresh, int wd)
 		p->v = xrealloc(p->v, p->cap * sizeof(*p->v));
 	}
 	p->v[p->n++] = (struct path){ path, fresh, wd };
+	p->bytes += strlen(path) + sizeof(*p->v);
+}
+
+static bool paths_full(const struct paths *p)
+{
+	return p->n >= FOUND_MAX || p->bytes >= FOUND_BYTES;
 }
 
 static void paths_clear(struct paths *p)
@@ -166,7 +180,7 @@ static void walk_entry(struct walk *k, int dir, const struct path *in, const str
 	if (type != DT_DIR && !in->fresh && !changed_since(dir, e->d_name, k->since))
 		return;
 	struct paths *to = type == DT_DIR ? &k->todo : &k->found;
-	char *path = to->n < FOUND_MAX ? join(in->path, e->d_name) : NULL;
+	char *path = paths_full(to) ? NULL : join(in->path, e->d_name);
 	if (path)
 		paths_add(to, path, in->fresh, -1);
 	else
@@ -185,27 +199,35 @@ static int watch_dir(struct walk *k, int fd)
 	return wd;
 }
 
-/* Takes over what IN has. */
-static void walk_dir(struct walk *k, struct path in)
+static void walk_leave(struct walk *k)
 {
-	auto_close int fd = gate_open_dir(k->root, *in.path ? in.path : ".");
-	DIR *d = NULL;
-
-	if (fd >= 0) {
-		in.wd = watch_dir(k, fd);
-		d = fdopendir(fd);
-	}
-	if (d) {
-		take(&fd);
-		for (struct dirent *e; (e = readdir(d));)
-			if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
-				walk_entry(k, dirfd(d), &in, e);
-		closedir(d);
-	}
-	if (in.wd >= 0)
-		paths_add(&k->dirs, in.path, in.fresh, in.wd);
+	if (k->dir)
+		closedir(k->dir);
+	k->dir = NULL;
+	if (k->in.wd >= 0)
+		paths_add(&k->dirs, k->in.path, k->in.fresh, k->in.wd);
 	else
-		free(in.path);
+		free(k->in.path);
+	k->in.path = NULL;
+}
+
+static void walk_enter(struct walk *k)
+{
+	k->in = k->todo.v[--k->todo.n];
+	k->todo.bytes -= strlen(k->in.path) + sizeof(*k->todo.v);
+	auto_close int fd = gate_open_dir(k->root, *k->in.path ? k->in.path : ".");
+	if (fd < 0) {
+		if (fd != -ENOENT && fd != -ENOTDIR && fd != -ELOOP && fd != -EACCES)
+			k->err = fd;
+		walk_leave(k);
+		return;
+	}
+	k->in.wd = watch_dir(k, fd);
+	k->dir = fdopendir(fd);
+	if (k->dir)
+		take(&fd);
+	else
+		walk_leave(k);
 }
 
 static int walk_work(void *arg)
@@ -213,9 +235,17 @@ static int walk_work(void *arg)
 	struct walk *k = arg;
 	int64_t end = mono_us() + WALK_US;
 
-	while (k->todo.n && mono_us() < end)
-		walk_dir(k, k->todo.v[--k->todo.n]);
-	k->more = k->todo.n;
+	while ((k->dir || k->todo.n) && mono_us() < end) {
+		struct dirent *e = NULL;
+		if (!k->dir)
+			walk_enter(k);
+		for (int i = 0; k->dir && i < ENTRIES && (e = readdir(k->dir)); i++)
+			if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+				walk_entry(k, dirfd(k->dir), &k->in, e);
+		if (k->dir && !e)
+			walk_leave(k);
+	}
+	k->more = k->dir || k->todo.n;
 	return 0;
 }
 
@@ -223,6 +253,9 @@ static int walk_work(void *arg)
 
 static void walk_free(struct walk *k)
 {
+	if (k->dir)
+		closedir(k->dir);
+	free(k->in.path);
 	drop_fd(&k->root);
 	drop_fd(&k->inotify);
 	paths_clear(&k->todo);
@@ -280,6 +313,24 @@ static void on_again(void *arg)
 
 static bool settle_step(struct watcher *w);
 
+/* The directories of K are watched. */
+static void walk_place(struct watcher *w, struct walk *k)
+{
+	k->placed = true;
+	for (size_t i = 0; i < k->dirs.n; i++) {
+		dir_set(w, k->dirs.v[i].wd, k->dirs.v[i].path);
+		k->dirs.v[i].path = NULL;
+	}
+	if (k->all) {
+		if (!k->err)
+			forget_unseen(w);
+		w->walked_at = mono_us();
+		w->err = w->fd < 0 ? w->err : k->err;
+	} else if (k->err) {
+		w->err = k->err;
+	}
+}
+
 static void walk_done(void *arg, int err)
 {
 	struct walk *k = arg;
@@ -294,20 +345,15 @@ static void walk_done(void *arg, int err)
 		walk_free(k);
 		return;
 	}
-	for (size_t i = 0; i < k->dirs.n; i++) {
-		dir_set(w, k->dirs.v[i].wd, k->dirs.v[i].path);
-		k->dirs.v[i].path = NULL;
-	}
-	if (k->all) {
-		forget_unseen(w);
-		w->walked_at = mono_us();
-		w->err = w->fd < 0 ? w->err : k->err;
-	} else if (k->err) {
-		w->err = k->err;
+	if (!k->placed)
+		walk_place(w, k);
+	for (int64_t end = mono_us() + LOOK_US; k->told < k->found.n && mono_us() < end; k->told++)
+		w->ops->look(w->arg, k->found.v[k->told].path, k->found.v[k->told].fresh ? W_NEW : W_FOUND);
+	if (k->told < k->found.n) { /* by way of the worker, so that others have their turn, and it ends with it */
+		worker_do(w->worker, walk_work, walk_done, k);
+		return;
 	}
 	w->walk = NULL;
-	for (size_t i = 0; i < k->found.n; i++)
-		w->ops->look(w->arg, k->found.v[i].path, k->found.v[i].fresh ? W_NEW : W_FOUND);
 	walk_free(k);
 	listen_to(w, true);
 	if (w->settling && settle_step(w)) {
@@ -323,7 +369,7 @@ static void walk_done(void *arg, int err)
 static void on_dir(struct watcher *w, uint32_t mask, char *path)
 {
 	if (mask & (IN_CREATE | IN_MOVED_TO)) {
-		if (w->todo.n < FOUND_MAX) {
+		if (!paths_full(&w->todo)) {
 			paths_add(&w->todo, path, w->ops->is_fresh(w->arg, path), -1);
 			return;
 		}
@@ -371,6 +417,8 @@ static ssize_t read_batch(struct watcher *w)
 		on_news(w, e);
 		at += sizeof(*e) + e->len;
 	}
+	if (n > 0 && w->ops->read)
+		w->ops->read(w->arg);
 	return n;
 }
 
@@ -404,10 +452,15 @@ static void on_readable(void *arg, uint32_t mask)
 	start_what_is_due(w);
 }
 
+/* What is there now, not what comes meanwhile. */
 static void read_all(struct watcher *w)
 {
-	for (int i = 0; i < 64 && read_batch(w) > 0; i++) /* more than fits into a queue is new */
-		;
+	int left = 0;
+
+	if (w->fd < 0 || ioctl(w->fd, FIONREAD, &left) < 0)
+		return;
+	for (ssize_t n; left > 0 && (n = read_batch(w)) > 0;)
+		left -= n;
 }
 
 void watcher_read(struct watcher *w)
@@ -439,6 +492,11 @@ bool watcher_settle(struct watcher *w)
 void watcher_walk_all(struct watcher *w)
 {
 	w->all = true;
+}
+
+bool watcher_has_work(const struct watcher *w)
+{
+	return w->walk || has_work(w);
 }
 
 bool watcher_is_walking(const struct watcher *w)

@@ -30,6 +30,8 @@ struct watcher_ops {
 	bool (*is_fresh)(void *arg, const char *path);
 	/* Directory PATH was moved or removed. */
 	void (*dir_gone)(void *arg, const char *path);
+	/* Some news have been told: what can be done for all of them at once. */
+	void (*read)(void *arg);
 	/* What watcher_settle() waited for. */
 	void (*settled)(void *arg);
 };
@@ -46,6 +48,8 @@ void watcher_read(struct watcher *w);
 bool watcher_settle(struct watcher *w);
 /* The next watcher_settle() walks all. */
 void watcher_walk_all(struct watcher *w);
+/* Is there anything that a walk will tell of? */
+bool watcher_has_work(const struct watcher *w);
 /* Is a walk of all under way, or waited for? */
 bool watcher_is_walking(const struct watcher *w);
 /* Why it does not see everything by itself: -errno, 0 if it does. */

@@ -222,7 +222,8 @@ int delete_tree(int dir, const char *name)
 	return err;
 }
 
-/* Breadth first, with the paths of the directories still to be read: nothing may move below meanwhile. */
+/* Breadth first, with the paths of the directories still to be read. What goes meanwhile is nobody's. The top is given
+ * last: as long as it is another's, the work is not done. */
 int own_tree(int dir, const char *name, uid_t uid, gid_t gid)
 {
 	struct todo {
@@ -238,16 +239,15 @@ int own_tree(int dir, const char *name, uid_t uid, gid_t gid)
 	list_append(&todo, &t->link);
 	while (!list_empty(&todo)) {
 		t = container_of(todo.next, struct todo, link);
+		bool top = !strcmp(t->path, name);
 		int fd = err ? -1 : gate_open_dir(dir, t->path);
 		DIR *d = fd < 0 ? NULL : fdopendir(fd);
-		if (!err && !d)
+		if (!err && !d && (top || fd != -ENOENT))
 			err = fd < 0 ? fd : -errno;
-		if (d && fchown(fd, uid, gid) < 0)
-			err = -errno;
 		for (struct dirent *e; d && !err && (e = readdir(d));) {
 			if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
 				continue;
-			if (fchownat(fd, e->d_name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
+			if (fchownat(fd, e->d_name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0 && errno != ENOENT)
 				err = -errno;
 			if (e->d_type != DT_DIR)
 				continue;
@@ -261,5 +261,7 @@ int own_tree(int dir, const char *name, uid_t uid, gid_t gid)
 		free(t->path);
 		free(t);
 	}
+	if (!err && fchownat(dir, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
+		err = -errno;
 	return err;
 }

@@ -13,7 +13,7 @@
  * When the socket ends, so does pid 1, and with it every process of the box.
  *
  * A --dir is an empty directory, for `box bind` (bind.c). A --prefix is read-only too; its HOST was named by somebody whose rights are not ours, so no symbolic link may be in
- * it. With --ids, which needs root, UID:GID of the host are those inside; else the caller's are. A HOST that is
+ * it; what cannot be bound is missing in the box. With --ids, which needs root, UID:GID of the host are those inside; else the caller's are. A HOST that is
  * missing fails. */
 #include "box.h"
 
@@ -183,7 +183,8 @@ static int open_binds(struct plan *p)
 	for (int i = 0; i < p->nbinds; i++) {
 		struct box_bind *b = &p->binds[i];
 		if (box_open_bind(b) < 0) {
-			if (b->needed || (errno != ENOENT && errno != EACCES)) {
+			bool absent = errno == ENOENT || errno == EACCES || (b->straight && (errno == ELOOP || errno == ENOTDIR));
+			if ((b->needed && !b->straight) || !absent) {
 				box_say(SOCKET, NULL, 0, "failed bind %d %.200s: %s", errno, b->from,
 					strerror(errno));
 				return -1;
@@ -317,7 +318,8 @@ static int make_root(const struct plan *p)
 	if (mount_tmpfs("tmp", "1777", p->tmp))
 		return failed("tmpfs");
 	for (int i = 0; i < p->nbinds; i++) {
-		if (box_place_bind(&p->binds[i])) {
+		/* An interpreter's may be below another's, which is read-only: then that one has no such file. */
+		if (box_place_bind(&p->binds[i]) && !p->binds[i].straight) {
 			box_say(SOCKET, NULL, 0, "failed bind %d /%.200s: %s", errno, p->binds[i].to,
 				strerror(errno));
 			return -1;

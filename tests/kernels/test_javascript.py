@@ -1,5 +1,6 @@
 """What only the JavaScript driver does, TypeScript included."""
 
+import json
 import os
 import re
 import shutil
@@ -183,7 +184,10 @@ def test_an_inspect_that_fails_is_an_error(run):
 
 
 def test_a_display_outside_a_run_is_logged(driver):
-    assert driver.run("setTimeout(() => display(1), 1); var a").status == "ok"
+    gate = driver.cwd / f"gate-{time.monotonic_ns()}"
+    os.mkfifo(gate)
+    assert driver.run(f"require('fs').readFile({json.dumps(str(gate))}, () => display(1)); var a").status == "ok"
+    gate.write_text("go")
     assert "outside a run" in driver.event("log")["text"]
 
 

@@ -51,7 +51,7 @@ static void settled(void *arg)
 	loop_quit(loop);
 }
 
-static const struct watcher_ops ops = { is_cache, look, is_fresh, dir_gone, settled };
+static const struct watcher_ops ops = { is_cache, look, is_fresh, dir_gone, NULL, settled };
 
 static void on_late(void *arg)
 {
