@@ -1158,6 +1158,9 @@ static int handle_new(struct mirror *m, struct node *n, int fd, struct fuse_file
 	h->node = n;
 	n->refs++;
 	pass_through(m, h, fi->flags);
+	/* By way of the page cache a write across the end of a page comes as two, and others' appends between them. */
+	if (!h->passed && (fi->flags & (O_ACCMODE | O_APPEND)) == (O_WRONLY | O_APPEND))
+		fi->direct_io = 1;
 	list_append(&n->handles, &h->of_node);
 	list_append(&n->root->top.handles, &h->of_root);
 	fi->fh = (uintptr_t)h;

@@ -375,3 +375,16 @@ def test_values_last_over_an_unmount(fresh):
     assert read(ctx / "config" / "timeout") == "7s\n" and read(ctx / "config" / "env" / "FOO") == "bar\n"
     assert read(ctx / "config" / "draft") == "x"
     assert read(run(ctx, "a.py", "echo $FOO\n") / "stdout") == "bar\n"
+
+
+def test_a_restart_when_a_queued_cells_extension_means_nothing_any_more(ctx):
+    write(ctx / "config" / "kernel" / "foo", "python\n")
+    first = run(ctx, "a.foo", "print('here', flush=True)\nimport time; time.sleep(60)\n")
+    with open(first / "stdout.follow") as f:
+        assert f.readline() == "here\n"
+    second = run(ctx, "b.foo", "1\n")
+    (ctx / "config" / "kernel" / "foo").unlink()
+    write(ctx / "ctl", "restart foo\n")
+    assert done(first) == "interrupted"
+    assert done(second) in ("ok", "error", "cancelled")
+    assert done(run(ctx, "c.py", "1\n")) == "ok"
