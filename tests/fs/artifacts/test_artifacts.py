@@ -647,3 +647,33 @@ def test_where_the_file_system_reflinks_a_run_keeps_files_of_any_size_and_no_byt
             f.seek(100000000)
             assert f.read(2) == letter + b"x"
         assert read(h / "artifacts/odd") == "1\n" + "2\n" * (n - 1)
+
+
+# ---- cells that would hold up everybody ------------------------------------------------------------
+
+
+def test_a_run_ends_while_its_files_go_on_changing(m, ctx):
+    writers = "".join(f"(while :; do echo x; done > f{n}; true) & (while :; do echo y > g{n}; done) &\n" for n in range(2))
+    r = run(ctx, "a.sh", writers + "sleep 0.3\n")
+    assert done(r) == "ok"
+    with within(PATIENCE):
+        assert {"f0", "f1"} <= set(os.listdir(r / "artifacts"))
+        assert read(m.main / "status")  # the daemon answers
+        assert done(run(m.main, "b.sh", "true\n")) == "ok"
+        write(ctx / "ctl", "stop\n")
+
+
+def test_directories_that_go_by_the_thousand_take_their_files_along(ctx):
+    r = made(ctx, "mkdir big; for i in {1..300}; do mkdir d$i; echo > d$i/f; echo > big/f$i; done\n")
+    assert len(tree(ctx / "artifacts")) == 600 and len(record(r)) == 600
+    made(ctx, "for i in {1..300}; do mv d$i e$i; rm -r e$i; done; mkdir d1; echo again > d1/f\n", "b.sh")
+    assert tree(ctx / "artifacts") == sorted([f"big/f{i}" for i in range(1, 301)] + ["d1/f"])
+
+
+def test_a_reader_through_the_mount_makes_no_upload_of_a_cells_file(ctx):
+    made(ctx, "echo one > log.txt\n")
+    with open(ctx / "workspace/log.txt") as f:
+        assert f.read() == "one\n"
+        r = made(ctx, "echo two >> log.txt\n", "b.sh")
+    r = made(ctx, "echo three >> log.txt\n", "c.sh")
+    assert tree(ctx / "artifacts") == ["log.txt"] == tree(r / "artifacts")
