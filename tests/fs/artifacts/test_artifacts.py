@@ -407,7 +407,7 @@ def test_10000_files_made_by_one_cell_are_exact(m, ctx):
     assert read(r / "artifacts/d99/f7") == "99 7"
     grown = memory(m) - before
     print(f"10,000 files: {took:.2f} s, {grown >> 10} KiB")
-    assert grown < 64 << 20
+    assert grown < (64 << 20) * SLOW  # a sanitizer keeps what was freed
 
 
 def test_a_file_rewritten_10000_times_gives_few_events_and_the_last_text(m, ctx):
