@@ -207,8 +207,8 @@ static struct handle *handle_new(struct handles *set, const struct node *n, stru
 	list_init(&h->poll.link);
 	list_append(&set->all, &h->link);
 	fi->fh = (uintptr_t)h;
-	/* Saves a round trip at close, and a reader of a dying mount its error; but a lock ends by a flush. */
-	fi->noflush = (fi->flags & O_ACCMODE) == O_RDONLY && h->shape != S_BODY;
+	/* Saves a round trip at close, and a reader of a dying mount its error. */
+	fi->noflush = (fi->flags & O_ACCMODE) == O_RDONLY;
 	return h;
 }
 
