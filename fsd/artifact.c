@@ -849,7 +849,7 @@ bool artifact_end(struct run *r)
 {
 	struct artifacts *a = r->ctx->artifacts;
 
-	if (!a || !a->w || a->run != r->number)
+	if (!a || !a->w || a->run != r->number || r->ctx->doomed)
 		return false;
 	int blind = watcher_blind(a->w);
 	if (blind && !a->told_blind)
@@ -860,6 +860,20 @@ bool artifact_end(struct run *r)
 	if (blind || a->walk)
 		watcher_walk_all(a->w);
 	return !watcher_settle(a->w) || keep(a, r);
+}
+
+void artifact_abandon(struct context *c)
+{
+	struct artifacts *a = c->artifacts;
+	struct run *r = c->active;
+
+	if (!a || !r || r->state != R_ENDING || !(a->keep || a->run == r->number))
+		return;
+	if (a->keep)
+		a->keep->a = NULL;
+	a->keep = NULL;
+	a->run = 0;
+	run_recorded(r);
 }
 
 /* ---- what is kept of a run ---- */

@@ -22,6 +22,9 @@ void artifact_free(struct context *c);
 void artifact_begin(struct run *r);
 /* R has ended: keeps its files. False if that is done; true if run_recorded(R) will be called then. */
 bool artifact_end(struct run *r);
+/* C is being removed, and nothing of it may go later by itself: a run whose files are still being kept is recorded
+ * without them. */
+void artifact_abandon(struct context *c);
 
 /* ---- the files of a run ---- */
 

@@ -1,5 +1,7 @@
 #include "change.h"
 
+#include "artifact.h"
+
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -130,6 +132,7 @@ int tree_rmdir(struct world *w, uint64_t parent, const char *name)
 		n.ctx->doomed = true;
 		context_abandon(n.ctx);
 		context_stop(n.ctx, "removed", true);
+		artifact_abandon(n.ctx);
 		return 0;
 	case N_KEPT: /* it goes with its run */
 	case N_KEPT_DIR:

@@ -221,9 +221,6 @@ class Host(mount.Mount):
             self.do(write, self.contexts / name / "ctl", "remove\n")
         else:
             got = self.do(mount.sh, ["rm", "-r", "--", str(self.contexts / name)], seconds, seconds=seconds + 5)
-            # A run that ends between rm's readdir and its unlink takes names along (results/, its artifacts/): known.
-            if got.returncode and not re.sub("rm: cannot remove '[^']*': (No such file or directory|Stale file handle)\n?", "", got.stderr):
-                got = self.do(mount.sh, ["rm", "-rf", "--", str(self.contexts / name)], seconds, seconds=seconds + 5)
             if got.returncode:
                 self.do(write, self.contexts / name / "ctl", "remove\n")
             assert got.returncode == 0 and not got.stderr, got.stderr[:2000]
