@@ -83,6 +83,7 @@ struct artifacts {
 	void *notes;           /* struct note by object */
 	size_t nnotes;
 	int64_t since, before; /* us: when this period and the one before began */
+	int64_t tick;          /* us: the notes are of it, while there is no kernel */
 	uint64_t run;          /* number of the run under way, 0 none */
 	bool began;            /* a run, since there is a kernel */
 	bool walk;             /* this period's news are not complete */
@@ -94,14 +95,6 @@ struct artifacts {
 	struct keep_job *keep;
 };
 
-/* The clock that files get their times from. */
-static int64_t file_clock(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME_COARSE, &ts);
-	return ts_to_us(ts);
-}
 
 static char *take_str(char **s)
 {
@@ -319,12 +312,17 @@ static bool is_own(struct artifacts *a, const struct stat *st)
 
 static void note(struct context *c, int fd, int busy)
 {
-	struct artifacts *a = c->artifacts;
+	struct artifacts *a = artifacts_of(c);
 	struct stat st;
 
-	if (!a || !a->w || fstat(fd, &st) < 0)
+	if (fstat(fd, &st) < 0)
 		return;
-	if (a->nnotes >= NOTES_MAX) { /* what was noted so far has been told, unless a walk is still to tell */
+	if (!a->w) { /* a run that begins in the same tick of the clock would not know it from its own */
+		int64_t tick = coarse_us();
+		if (tick != a->tick)
+			forget_notes(a);
+		a->tick = tick;
+	} else if (a->nnotes >= NOTES_MAX) { /* what was noted so far has been told, unless a walk is still to tell */
 		watcher_read(a->w);
 		if (!watcher_has_work(a->w) || a->nnotes >= 16 * NOTES_MAX)
 			forget_notes(a);
@@ -502,7 +500,7 @@ static void move_to(struct list *l, struct list *link)
 /* The clock was set back: times of the past would lie before anything that happens now. */
 static void mind_clock(struct artifacts *a)
 {
-	int64_t now = file_clock();
+	int64_t now = coarse_us();
 
 	if (now < a->since) {
 		a->since = a->before = now;
@@ -659,7 +657,7 @@ void artifact_start(struct context *c)
 		context_log(c, "artifacts: workspace: %s", strerror(errno));
 		return;
 	}
-	a->since = a->before = file_clock();
+	a->since = a->before = coarse_us();
 	a->told_blind = a->began = false;
 	a->w = watcher_new(c->world->loop, c->world->keeper, root, &ops, a);
 }
@@ -718,7 +716,7 @@ void artifact_begin(struct run *r)
 	if (!a || !a->w)
 		return;
 	watcher_read(a->w);
-	int64_t now = file_clock();
+	int64_t now = coarse_us();
 	a->before = a->began ? a->since : now; /* before the first one nobody but the mount was there */
 	a->since = now;
 	a->began = true;

@@ -7,7 +7,10 @@
 #include <fcntl.h>
 #include <stdio.h>
 
-enum { RECENT_MAX = 64 };
+enum {
+	RECENT_MAX = 64,
+	TICK_MS = 20, /* of the clock that files get their times from; 10 and some */
+};
 
 static const char *const dirs[] = { "cells", "config", "config/env", "config/kernel", "drafts",
 				    "workspace", "home", "spool", "spool/code", "spool/out" };
@@ -104,13 +107,19 @@ int context_make_dirs(struct context *c, bool *foreign)
 
 int context_give_files(int contexts, const char *uuid, uid_t uid, gid_t gid)
 {
-	int err = 0;
+	int r = 0;
+	bool any = false;
 
-	for (size_t i = 0; !err && i < ARRAY_SIZE(given); i++) {
+	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(given); i++) {
 		auto_free char *path = xasprintf("%s/%s", uuid, given[i]);
-		err = own_tree(contexts, path, uid, gid);
+		r = own_tree(contexts, path, uid, gid);
+		any |= r > 0;
 	}
-	return err;
+	/* A file that the first run makes has a later time than these have got now. */
+	int64_t now = wall_us();
+	for (int i = 0; any && i < TICK_MS && coarse_us() <= now; i++)
+		usleep(1000);
+	return MIN(r, 0);
 }
 
 int context_new(struct world *w, const char *name, const char *uuid, struct context **out)

@@ -383,6 +383,11 @@ int64_t wall_us(void)
 	return clock_us(CLOCK_REALTIME);
 }
 
+int64_t coarse_us(void)
+{
+	return clock_us(CLOCK_REALTIME_COARSE);
+}
+
 int64_t ts_to_us(struct timespec ts)
 {
 	return ts.tv_sec * 1000000LL + ts.tv_nsec / 1000;

@@ -149,6 +149,8 @@ void map_free(struct map *m);
 int64_t mono_us(void);
 /* Microseconds since 1970, UTC. */
 int64_t wall_us(void);
+/* The same by the clock that files get their times from, which goes by ticks of 1 to 10 ms. */
+int64_t coarse_us(void);
 struct timespec us_to_ts(int64_t us);
 int64_t ts_to_us(struct timespec ts);
 /* RFC 3339, UTC, microseconds. */

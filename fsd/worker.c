@@ -231,7 +231,7 @@ int own_tree(int dir, const char *name, uid_t uid, gid_t gid)
 		char *path;
 	};
 	struct list todo;
-	int err = 0;
+	int err = 0, n = 0;
 
 	list_init(&todo);
 	struct todo *t = xcalloc(1, sizeof(*t));
@@ -249,6 +249,7 @@ int own_tree(int dir, const char *name, uid_t uid, gid_t gid)
 				continue;
 			if (fchownat(fd, e->d_name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0 && errno != ENOENT)
 				err = -errno;
+			n = 1;
 			if (e->d_type != DT_DIR)
 				continue;
 			struct todo *sub = xcalloc(1, sizeof(*sub));
@@ -263,5 +264,5 @@ int own_tree(int dir, const char *name, uid_t uid, gid_t gid)
 	}
 	if (!err && fchownat(dir, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
 		err = -errno;
-	return err;
+	return err ? err : n;
 }

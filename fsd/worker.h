@@ -20,7 +20,8 @@ void worker_reap(struct worker *w);
 /* Removes everything below directory NAME of DIR, and itself; never follows a link; chmods what has to
  * be. DIR is an open directory. To be run as a job. Returns 0 or -errno. */
 int delete_tree(int dir, const char *name);
-/* Gives directory NAME of DIR, and everything below, to UID:GID; never follows a link. As a job. Returns 0 or -errno. */
+/* Gives directory NAME of DIR, and everything below, to UID:GID; never follows a link. As a job. Returns
+ * 1, 0 if there is nothing below, or -errno. */
 int own_tree(int dir, const char *name, uid_t uid, gid_t gid);
 
 #endif

@@ -273,16 +273,18 @@ class Host(mount.Mount):
 
     def opened(self, before, slack):
         """No more than SLACK files are open that were not before, or soon are not any more. A spare has some, too."""
-        def more():
-            return self.open_files() - before, slack + 36 * len(self.waiting())
+        files = collections.Counter()
 
-        def few():
-            files, most = more()
+        def few():  # one that is being started has them already: it waits in a moment
+            most = slack + 36 * len(self.waiting())
+            files.clear()
+            files.update(self.open_files() - before)
             return files.total() <= most
 
         with contextlib.suppress(AssertionError):
             until(few, 20 * SLOW)
-        assert few(), f"the daemon has opened {dict(more()[0])}"
+            return
+        raise AssertionError(f"the daemon has opened {dict(files)}")
 
     def rss(self):
         """Resident bytes of the daemon."""

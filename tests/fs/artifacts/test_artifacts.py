@@ -465,6 +465,10 @@ def test_without_inotify_a_walk_at_the_end_of_the_run_finds_them_and_the_log_say
         assert [tree(r / "artifacts") for r in (first, second, third)] == [["d/x", "f"], ["d/x"], []]
         assert tree(c / "artifacts") == ["d/x", "f"]
         assert f"fs.inotify.{knob}" in read(c / "log")
+        for i in range(40):  # what was put there a moment before the first run is nobody's
+            c = fresh.context(f"c{i}")
+            write(c / "workspace/up", "up")
+            assert tree(made(c, "true\n") / "artifacts") == [], i
     finally:
         write(path, was)
 
