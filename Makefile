@@ -135,6 +135,10 @@ kernels/javascript/packages.js: $(addprefix kernels/javascript/,build package.js
 kernels/r/driver.rds: $(wildcard kernels/r/*.R) kernels/r/build
 	@kernels/r/build
 
+# The file server of examples/mcp, for its test.
+$(BUILD)/mcp/node_modules: $(addprefix examples/mcp/,install package.json package-lock.json)
+	@examples/mcp/install $(BUILD)/mcp && touch $@ || echo 'cellfs: npm cannot get the file server of examples/mcp: its tests will fail'
+
 unit: $(UNIT)
 
 $(BUILD)/unit/%: tests/unit/%.c $(CORE)
@@ -166,7 +170,7 @@ run:
 
 test:
 	.ci/deps test
-	+$(MAKE) --no-print-directory all unit
+	+$(MAKE) --no-print-directory all unit $(BUILD)/mcp/node_modules
 	.ci/apparmor $(BUILD)
 	CELLFS_BUILD=$(BUILD) tests/run
 

@@ -59,7 +59,7 @@ trap - EXIT
 
 cat <<END
 
-The picture is $demo/out/display-1.png, the table $demo/out/result.html, the report $demo/out/report.md.
+The report is $demo/out/report.html, its picture $demo/out/co2.png, what an agent reads $demo/out/report.md.
 
 To mount for yourself:
   mkdir -p ~/cells && $build/cellfs ~/cells

@@ -27,7 +27,7 @@ fail() {
 
 name=analysis
 i=1
-while [ -e "$mnt/contexts/$name" ]; do
+while [ -e "$mnt/contexts/$name" ] || [ -e "$mnt/artifacts/$name" ]; do
 	i=$((i + 1))
 	name=analysis$i
 done
@@ -57,6 +57,18 @@ echo
 echo '# And all of it to read at one go, as an agent would.'
 do_it cat results/analyse.py/report.md
 
+echo
+echo '# What the cells left in the workspace are artifacts; what was uploaded is not among them.'
+do_it ls artifacts
+do_it "jq -c '.artifacts[]' results/analyse.py/execution.json"
+
+echo
+echo '# The picture and the report are moved to the shelf, where they stay when this context is gone.'
+shelf=$mnt/artifacts/$name
+do_it "mkdir '$shelf'"
+do_it "mv artifacts/co2.png artifacts/report.html '$shelf/'"
+do_it "ls '$shelf' artifacts"
+
 # What was promised is there.
 r=results/analyse.py
 [ "$(cat results/fetch.sh/done)" = ok ] || fail "fetch.sh: $(cat results/fetch.sh/status)"
@@ -66,9 +78,12 @@ grep -q 'mean' $r/result.txt || fail 'result.txt has no mean'
 [ "$(jq -r .status $r/execution.json)" = ok ] || fail 'execution.json does not say ok'
 [ "$(head -c 4 $r/display-1.png | tail -c 3)" = PNG ] || fail 'display-1.png is no PNG'
 grep -q 'display-1.png' $r/report.md || fail 'report.md does not name display-1.png'
+[ "$(head -c 4 "$shelf/co2.png" | tail -c 3)" = PNG ] || fail 'the co2.png on the shelf is no PNG'
+grep -q 'co2.png' "$shelf/report.html" || fail 'the report on the shelf does not show the picture'
 
 if [ -n "$out" ]; then
 	echo
 	do_it "cp $r/display-1.png $r/result.html $r/report.md $r/execution.json '$out/'"
+	do_it "cp '$shelf/co2.png' '$shelf/report.html' '$out/'"
 fi
 cd /
