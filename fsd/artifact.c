@@ -113,7 +113,8 @@ static bool skip(const char *name, bool is_dir)
 		".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox", ".nox", ".eggs", ".gradle", ".m2", ".Rproj.user",
 		"renv", ".local", ".config", ".jupyter", ".ipython", ".parcel-cache", ".next", ".terraform", ".matplotlib",
 	};
-	static const char *const files[] = { ".DS_Store", ".Rhistory", ".python_history", ".bash_history", ".node_repl_history" };
+	static const char *const files[] = { ".DS_Store", ".Rhistory", ".python_history", ".bash_history", ".node_repl_history",
+					     "package-lock.json", "yarn.lock", "pnpm-lock.yaml", ".package-lock.json" };
 	static const char *const ends[] = { ".pyc", ".pyo", ".swp", ".swx" };
 	size_t n = strlen(name);
 
@@ -256,7 +257,7 @@ static void load(struct artifacts *a)
 		if (torn)
 			break;
 		struct made *m = map_get(&a->files, b.s + at + 1);
-		if (b.s[at] == '+' && !m && len < PATH_MAX) {
+		if (b.s[at] == '+' && !m && len < PATH_MAX && gate_is_plain(b.s + at + 1)) {
 			made_new(a, b.s + at + 1);
 			a->log_live += len + 1;
 		} else if (b.s[at] == '-' && m) {
@@ -579,14 +580,12 @@ static struct made **made_below(struct artifacts *a, const char *path, size_t *n
 	bool dir = map_get(&a->dirs, path);
 	struct made **v = xcalloc(dir ? a->files.n + 1 : 1, sizeof(*v));
 	size_t len = strlen(path);
-	struct made *one = map_get(&a->files, path);
+	struct made *one = map_get(&a->files, path); /* a log that was damaged may have both */
 
 	*n = 0;
 	if (one)
 		v[(*n)++] = one;
-	if (one || !dir)
-		return v;
-	for (size_t i = 0; i < a->files.n; i++) {
+	for (size_t i = 0; dir && i < a->files.n; i++) {
 		const char *key = a->files.entries[i].key;
 		if (!strncmp(key, path, len) && key[len] == '/')
 			v[(*n)++] = a->files.entries[i].value;
@@ -767,7 +766,7 @@ static void keep_done(void *arg, int err)
 		if (err)
 			notice(c, r, "its artifacts are not kept: %s", strerror(-err));
 		if (k->left)
-			notice(c, r, "%zu artifacts are left out: more than %d in one run", k->left, KEPT_MAX);
+			notice(c, r, "%zu artifacts are left out: more than %d in one run", k->left, KEPT_MAX / 2);
 		size_t n = 0;
 		for (size_t i = 0; i < s->n; i++) {
 			struct snap_file *f = &s->v[i];

@@ -3,6 +3,7 @@
 #include "gate.h"
 #include "kernel.h"
 #include "meter.h"
+#include "packages.h"
 #include "rights.h"
 #include "spare.h"
 #include "spawn.h"
@@ -14,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
 enum {
 	START_US = 30 * 1000000,
@@ -33,6 +35,8 @@ static const unsigned char steps[BOX_STATES][E_COUNT] = {
 struct box {
 	struct world *world;
 	struct context *ctx;          /* NULL: it is nobody's yet, or the context is gone, or has another box */
+	enum box_use use;
+	struct metered own_metered;   /* of one for installs; its context's is that of its cells */
 	struct spare *spare;          /* who has to hear of it, as long as the driver in it is nobody's */
 	uid_t uid;                    /* of the host */
 	gid_t gid;
@@ -102,16 +106,24 @@ static void remove_group(struct box *b)
 	timer_set(b->world->loop, &g->timer, GROUP_RETRY_US, bury, g);
 }
 
+static struct metered *metered_of(struct box *b)
+{
+	return b->use == FOR_CELLS ? &b->ctx->metered : &b->own_metered;
+}
+
 /* All its processes are gone. */
 static void gone(struct box *b)
 {
 	struct context *c = b->ctx;
 	struct world *w = b->world;
+	enum box_use use = b->use;
 	auto_free char *why = b->failure;
 
 	net_stop(b->net);
-	if (c)
-		meter_del(w->meter, &c->metered);
+	if (c || b->use == FOR_INSTALLS)
+		meter_del(w->meter, metered_of(b));
+	if (c && b->use == FOR_INSTALLS)
+		packages_forget_settings(c);
 	remove_group(b);
 	timer_stop(w->loop, &b->limit);
 	drop_watch(b, &b->w_socket);
@@ -125,12 +137,12 @@ static void gone(struct box *b)
 	world_touch(w);
 	if (!c)
 		return;
-	c->box = NULL;
-	kernels_swept(c);
+	c->box[use] = NULL;
+	kernels_swept(c, use);
 	if (why)
-		kernels_box_failed(c, why);
+		kernels_box_failed(c, use, why);
 	else
-		kernels_box_up(c); /* who waited for its end starts another */
+		kernels_box_up(c, use); /* who waited for its end starts another */
 }
 
 static void try_gone(struct box *b)
@@ -139,11 +151,24 @@ static void try_gone(struct box *b)
 		gone(b);
 }
 
+static void on_socket(void *arg, uint32_t mask);
+
+/* Whoever makes the box has ended: it may have said of whom nobody has heard yet, and who has to be reaped. */
+static void hear_last(struct box *b)
+{
+	if (!b->init && b->w_socket.fn)
+		on_socket(b, EPOLLIN);
+	drop_watch(b, &b->w_socket);
+}
+
 static void end(struct box *b)
 {
 	if (!step(b, E_END))
 		return;
-	drop_watch(b, &b->w_socket); /* pid 1 reads its end, and everybody dies with it */
+	if (b->w_socket.fn)
+		shutdown(b->w_socket.fd, SHUT_WR); /* pid 1 reads its end, and everybody dies with it */
+	if (!b->launcher)
+		hear_last(b);
 	timer_stop(b->world->loop, &b->limit);
 	try_gone(b);
 }
@@ -171,13 +196,14 @@ static void on_launcher(void *arg, uint32_t mask)
 	waitpid(b->launcher, &status, 0);
 	b->launcher = 0;
 	drop_watch(b, &b->w_launcher);
-	if (b->state == BOX_BINDING && status)
+	if (b->state == BOX_BINDING && status) {
 		fail(b, WIFEXITED(status) ? strerror(WEXITSTATUS(status)) : "binding was killed");
-	else if (b->state == BOX_BINDING)
+	} else if (b->state == BOX_BINDING) {
 		announce(b);
-	else
+	} else if (b->state == BOX_DYING) {
+		hear_last(b);
 		try_gone(b);
-	/* Else its last messages are still to be read; without any the socket ends. */
+	} /* else its last messages are still to be read; without any the socket ends */
 }
 
 static void on_init(void *arg, uint32_t mask)
@@ -207,7 +233,7 @@ static void announce(struct box *b)
 {
 	timer_stop(b->world->loop, &b->limit);
 	if (b->ctx && step(b, E_UP))
-		kernels_box_up(b->ctx);
+		kernels_box_up(b->ctx, b->use);
 	else if (b->spare && step(b, E_EMPTY))
 		spare_box_up(b->spare);
 }
@@ -238,28 +264,33 @@ static void on_net(void *arg, const char *why)
 }
 
 /* The directories that config/disk is about; -1 for one that is not there. */
-static void open_dirs(struct context *c, int dirs[2])
+static void open_dirs(struct context *c, int dirs[METER_DIRS])
 {
-	static const char *const subs[] = { "workspace", "home" };
+	static const char *const subs[METER_DIRS] = { "workspace", "home", "packages" };
 
-	for (size_t i = 0; i < ARRAY_SIZE(subs); i++) {
+	for (size_t i = 0; i < METER_DIRS; i++) {
 		auto_free char *path = context_path(c, subs[i]);
 		dirs[i] = openat(c->world->contexts_dir, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	}
 }
 
+static void watch_dirs(struct context *c, struct metered *x, int proc)
+{
+	int dirs[METER_DIRS];
+
+	open_dirs(c, dirs);
+	meter_add(c->world->meter, x, proc, dirs);
+	for (size_t i = 0; i < METER_DIRS; i++)
+		drop_fd(&dirs[i]);
+}
+
 /* Nobody in the box can write yet. */
 static void start_meter(struct box *b)
 {
-	int dirs[2];
-
 	if (!b->ctx)
 		return;
-	open_dirs(b->ctx, dirs);
-	meter_add(b->world->meter, &b->ctx->metered, b->fds[BOX_UP_PROC], dirs);
-	meter_shm(&b->ctx->metered, b->fds[BOX_UP_SHM]);
-	drop_fd(&dirs[0]);
-	drop_fd(&dirs[1]);
+	watch_dirs(b->ctx, metered_of(b), b->fds[BOX_UP_PROC]);
+	meter_shm(metered_of(b), b->fds[BOX_UP_SHM]);
 }
 
 /* ---- the disk of who writes through the mount ---- */
@@ -271,24 +302,18 @@ static void unwatch_disk(void *arg)
 {
 	struct context *c = arg;
 
-	if (!c->box)
+	if (!c->box[FOR_CELLS])
 		meter_del(c->world->meter, &c->metered);
 }
 
 static void watch_disk(struct context *c)
 {
-	int dirs[2];
-
 	timer_set(c->world->loop, &c->disk_timer, DISK_WATCH_US, unwatch_disk, c);
-	if (c->box)
+	if (c->box[FOR_CELLS])
 		return;
 	meter_limit(&c->metered, 0, c->conf.v[C_DISK].v);
-	if (!list_empty(&c->metered.link))
-		return;
-	open_dirs(c, dirs);
-	meter_add(c->world->meter, &c->metered, -1, dirs);
-	drop_fd(&dirs[0]);
-	drop_fd(&dirs[1]);
+	if (list_empty(&c->metered.link))
+		watch_dirs(c, &c->metered, -1);
 }
 
 int box_disk_room(struct context *c, int64_t bytes, int64_t files)
@@ -336,7 +361,7 @@ static void on_message(struct box *b, const char *line, int nfds)
 	} else if (!strncmp(line, "failed ", 7)) {
 		fail(b, line + 7);
 	} else if (!strcmp(line, "swept") && b->ctx) {
-		kernels_swept(b->ctx);
+		kernels_swept(b->ctx, b->use);
 	}
 }
 
@@ -418,22 +443,25 @@ static void add_interpreters(struct box *b, struct strings *opts)
 	}
 }
 
-/* What a context has in its box, or, of C NULL, where that will be. */
-static void add_own(const struct context *c, struct strings *opts)
+/* What a context has in its box, or, before it is one's, where that will be. What cells without a network could put
+ * among the packages would have one when more are installed. */
+static void add_own(const struct box *b, struct strings *opts)
 {
-	static const struct {
-		const char *how, *sub, *to;
+	const struct {
+		const char *sub, *to;
+		bool writable;
 	} own[] = {
-		{ "rw", "workspace", "/workspace" },
-		{ "rw", "home", "/home/user" },
-		{ "ro", "spool/code", "/spool/code" },
-		{ "rw", "spool/out", "/spool/out" },
+		{ "workspace", "/workspace", true },
+		{ "home", "/home/user", true },
+		{ "packages", "/packages", b->network != NETWORK_OFF || b->use == FOR_INSTALLS },
+		{ "spool/code", "/spool/code", false },
+		{ "spool/out", "/spool/out", true },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++) {
-		auto_free char *path = c ? context_abspath(c, own[i].sub) : NULL;
+		auto_free char *path = b->ctx ? context_abspath(b->ctx, own[i].sub) : NULL;
 		if (path)
-			strings_addf(opts, "--%s=%s:%s", own[i].how, path, own[i].to);
+			strings_addf(opts, "--%s=%s:%s", own[i].writable ? "rw" : "ro", path, own[i].to);
 		else
 			strings_addf(opts, "--dir=%s", own[i].to);
 	}
@@ -455,7 +483,9 @@ static void add_options(struct box *b, struct strings *opts)
 			read_file(AT_FDCWD, "/etc/resolv.conf", 65536, &text);
 		strings_addf(opts, "--text=/etc/resolv.conf=%s", text.s ? text.s : "");
 	}
-	add_own(b->ctx, opts);
+	add_own(b, opts);
+	if (b->use == FOR_INSTALLS)
+		packages_bind_settings(b->ctx, opts);
 	strings_addf(opts, "--ro=%s:/kernels", w->opt.kernels_dir);
 	strings_addf(opts, "--ro=%s/artifacts:/artifacts", w->opt.state_dir);
 	add_interpreters(b, opts);
@@ -471,7 +501,8 @@ static struct cgroup_limits group_limits(const struct config *conf)
 static void make_group(struct box *b, const struct config *conf)
 {
 	struct cgroup_limits l = group_limits(conf);
-	auto_free char *name = b->ctx ? xstrdup(b->ctx->uuid) :
+	auto_free char *name = b->use == FOR_INSTALLS ? xasprintf("%s-packages", b->ctx->uuid) :
+			       b->ctx ? xstrdup(b->ctx->uuid) :
 					xasprintf("spare-%llu", (unsigned long long)++b->world->spare_boxes);
 	int err = cgroup_make(&b->world->sandbox.cgroups, name, &l, &b->group);
 
@@ -485,7 +516,7 @@ static void set_meter(struct box *b)
 	struct context *c = b->ctx;
 	bool enforced = b->grouped && b->world->sandbox.cgroups.memory;
 
-	meter_limit(&c->metered, enforced ? 0 : b->memory, c->conf.v[C_DISK].v);
+	meter_limit(metered_of(b), enforced ? 0 : b->memory, c->conf.v[C_DISK].v);
 }
 
 static int launch(struct box *b)
@@ -523,21 +554,33 @@ static int give(void *arg)
 
 static int bind_own(struct box *b);
 
-static void given(void *arg, int err)
+static void has_files(void *arg)
+{
+	struct box *b = arg;
+	int err = b->state == BOX_BINDING ? bind_own(b) : launch(b);
+
+	if (err)
+		fail(b, strerror(-err));
+}
+
+static void given(void *arg, int r)
 {
 	struct gift *g = arg;
 	struct box *b = g->box;
+	struct timespec tick;
 
 	free(g);
 	b->giving = false;
 	if (b->state != BOX_STARTING && b->state != BOX_BINDING) {
 		try_gone(b);
-		return;
+	} else if (r < 0) {
+		fail(b, strerror(-r));
+	} else if (r > 0) { /* what the first run makes is to have a later time than these have got now */
+		clock_getres(CLOCK_REALTIME_COARSE, &tick);
+		timer_set(b->world->loop, &b->limit, 1000 + ts_to_us(tick), has_files, b);
+	} else {
+		has_files(b);
 	}
-	if (!err)
-		err = b->state == BOX_BINDING ? bind_own(b) : launch(b);
-	if (err)
-		fail(b, strerror(-err));
 }
 
 /* Then launches it, or binds. */
@@ -553,19 +596,34 @@ static void give_files(struct box *b)
 	worker_do(b->world->worker, give, given, g);
 }
 
-static struct box *box_alloc(struct world *w, struct context *c, const struct config *conf)
+/* What is installed mostly comes from elsewhere; without a network what lies here can still be. */
+static int64_t network_for(struct context *c, enum box_use use, int64_t set)
+{
+	auto_buf struct buf why = { 0 };
+
+	if (use == FOR_CELLS || set != NETWORK_OFF)
+		return set;
+	if (!net_check(&c->world->net, &why))
+		return NETWORK_ON;
+	context_log(c, "packages: no network: %s", why.s);
+	return NETWORK_OFF;
+}
+
+static struct box *box_alloc(struct world *w, struct context *c, enum box_use use, const struct config *conf)
 {
 	struct box *b = xcalloc(1, sizeof(*b));
 
-	*b = (struct box){ .world = w, .ctx = c, .state = BOX_STARTING, .memory = conf->v[C_MEMORY].v,
-			   .processes = conf->v[C_PROCESSES].v, .network = conf->v[C_NETWORK].v };
+	*b = (struct box){ .world = w, .ctx = c, .use = use, .state = BOX_STARTING, .memory = conf->v[C_MEMORY].v,
+			   .processes = conf->v[C_PROCESSES].v, .network = network_for(c, use, conf->v[C_NETWORK].v) };
+	if (use == FOR_INSTALLS)
+		metered_init(&b->own_metered, c->id);
 	memset(b->fds, -1, sizeof(b->fds));
 	w->boxes_running++;
 	make_group(b, conf);
 	return b;
 }
 
-static int start(struct context *c, struct buf *why)
+static int start(struct context *c, enum box_use use, struct buf *why)
 {
 	bool foreign;
 	int err = context_make_dirs(c, &foreign);
@@ -574,16 +632,16 @@ static int start(struct context *c, struct buf *why)
 		buf_printf(why, "the directories of its box cannot be made ready: %s", strerror(-err));
 		return err;
 	}
-	struct box *b = box_alloc(c->world, c, &c->conf);
+	struct box *b = box_alloc(c->world, c, use, &c->conf);
 	context_box_ids(c, &b->uid, &b->gid);
-	c->box = b;
+	c->box[use] = b;
 	set_meter(b);
 	if (foreign) {
 		give_files(b);
 	} else if ((err = launch(b))) {
 		buf_printf(why, "box: %s", strerror(-err));
 		b->ctx = NULL;
-		c->box = NULL;
+		c->box[use] = NULL;
 		b->state = BOX_DYING;
 		gone(b);
 		return err;
@@ -596,7 +654,7 @@ static int start(struct context *c, struct buf *why)
 
 int box_new_empty(struct world *w, struct spare *s, struct box **out)
 {
-	struct box *b = box_alloc(w, NULL, &w->opt.defaults);
+	struct box *b = box_alloc(w, NULL, FOR_CELLS, &w->opt.defaults);
 
 	b->uid = b->gid = geteuid() == 0 ? world_new_uid(w) : geteuid();
 	if (geteuid())
@@ -616,7 +674,7 @@ bool box_suits(const struct context *c)
 {
 	static const enum setting_key fixed[] = { C_MEMORY, C_DISK, C_PROCESSES, C_NETWORK };
 
-	if (c->world->sandbox.mode != SANDBOX_FULL || c->box)
+	if (c->world->sandbox.mode != SANDBOX_FULL || c->box[FOR_CELLS])
 		return false;
 	for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
 		if (c->conf.v[fixed[i]].v != c->world->opt.defaults.v[fixed[i]].v)
@@ -632,7 +690,7 @@ static int bind_own(struct box *b)
 	struct strings opts = { 0 };
 	int pidfd;
 
-	add_own(b->ctx, &opts);
+	add_own(b, &opts);
 	int err = sandbox_bind(&b->world->sandbox, b->fds, &opts, &b->launcher, &pidfd);
 	strings_clear(&opts);
 	if (err)
@@ -649,7 +707,7 @@ int box_give(struct box *b, struct context *c)
 	if (b->launcher || !step(b, E_GIVE)) /* what made it has still to be reaped */
 		return -EAGAIN;
 	b->ctx = c;
-	c->box = b;
+	c->box[FOR_CELLS] = b;
 	context_take_ids(c, b->uid);
 	int err = context_make_dirs(c, &foreign);
 	if (!err) {
@@ -680,11 +738,13 @@ void box_ids(const struct box *b, uid_t *uid, gid_t *gid)
 
 /* ---- for kernels ---- */
 
-static bool is_used(const struct context *c)
+static bool is_used(const struct context *c, enum box_use use)
 {
-	list_for(it, &c->kernels)
-		if (container_of(it, struct kernel, link)->boxed)
+	list_for(it, &c->kernels) {
+		const struct kernel *k = container_of(it, struct kernel, link);
+		if (k->boxed && kernel_use(k) == use)
 			return true;
+	}
 	return false;
 }
 
@@ -695,14 +755,14 @@ static bool has_interpreter(const struct box *b, const char *interpreter)
 	return !prefix || is_inside(interpreter) || strings_have(&b->prefixes, prefix);
 }
 
-int box_need(struct context *c, const char *interpreter, struct buf *why)
+int box_need(struct context *c, enum box_use use, const char *interpreter, struct buf *why)
 {
-	struct box *b = c->box;
+	struct box *b = c->box[use];
 
 	if (!b)
-		return start(c, why);
+		return start(c, use, why);
 	if (!b->retired && !has_interpreter(b, interpreter)) {
-		if (is_used(c)) {
+		if (is_used(c, use)) {
 			buf_printf(why, "its box, which other kernels are in, was made before config/kernel named %s: "
 					"echo restart > ctl", interpreter);
 			return -ENOENT;
@@ -718,11 +778,11 @@ int box_run(struct box *b, const int *fds, const struct strings *args, char *con
 	return sandbox_run(&b->world->sandbox, b->fds, b->grouped ? &b->group : NULL, fds, args, envp, pid, pidfd);
 }
 
-void box_left(struct context *c, bool oom)
+void box_left(struct context *c, enum box_use use, bool oom)
 {
-	struct box *b = c->box;
+	struct box *b = c->box[use];
 
-	if (!b || is_used(c) || !(b->retired || oom))
+	if (!b || is_used(c, use) || !(b->retired || oom || use == FOR_INSTALLS))
 		return;
 	b->retired = true;
 	end(b);
@@ -730,59 +790,67 @@ void box_left(struct context *c, bool oom)
 
 void box_retire(struct context *c)
 {
-	if (!c->box)
-		return;
-	c->box->retired = true;
-	box_left(c, false);
+	for (enum box_use use = 0; use < BOX_USES; use++) {
+		if (!c->box[use])
+			continue;
+		c->box[use]->retired = true;
+		box_left(c, use, false);
+	}
 }
 
 void box_end(struct context *c)
 {
-	if (!c->box)
-		return;
-	c->box->retired = true;
-	end(c->box);
+	for (enum box_use use = 0; use < BOX_USES; use++) {
+		if (!c->box[use])
+			continue;
+		c->box[use]->retired = true;
+		end(c->box[use]);
+	}
 }
 
 void box_forget(struct context *c)
 {
-	struct box *b = c->box;
-
 	timer_stop(c->world->loop, &c->disk_timer);
 	meter_del(c->world->meter, &c->metered);
-	if (!b)
-		return;
-	c->box = NULL;
-	b->ctx = NULL;
-	end(b);
+	for (enum box_use use = 0; use < BOX_USES; use++) {
+		struct box *b = c->box[use];
+		if (!b)
+			continue;
+		c->box[use] = NULL;
+		b->ctx = NULL;
+		end(b);
+	}
 }
 
-bool box_sweep(struct context *c)
+bool box_sweep(struct context *c, enum box_use use)
 {
-	struct box *b = c->box;
+	struct box *b = c->box[use];
 
 	return b && b->state == BOX_UP && b->w_socket.fn && send(b->w_socket.fd, "sweep", 5, MSG_NOSIGNAL) == 5;
 }
 
 /* ---- limits ---- */
 
-void box_configured(struct context *c)
+static void configure(struct box *b)
 {
-	struct box *b = c->box;
-
-	if (c->conf.v[C_CPUS].v && !c->world->sandbox.cgroups.cpu)
-		context_log(c, "config/cpus: nothing enforces it here (`limits` in the root status says why)");
-	if (!b)
-		return;
 	if (b->grouped) {
-		struct cgroup_limits l = group_limits(&c->conf);
+		struct cgroup_limits l = group_limits(&b->ctx->conf);
 		l.memory = b->memory;
 		l.processes = b->processes;
 		int err = cgroup_limit(&b->group, &l);
 		if (err)
-			context_log(c, "box: %s", strerror(-err));
+			context_log(b->ctx, "box: %s", strerror(-err));
 	}
 	set_meter(b);
+}
+
+void box_configured(struct context *c)
+{
+	if (c->conf.v[C_CPUS].v && !c->world->sandbox.cgroups.cpu)
+		context_log(c, "config/cpus: nothing enforces it here (`limits` in the root status says why)");
+	for (enum box_use use = 0; use < BOX_USES; use++)
+		if (c->box[use])
+			configure(c->box[use]);
 }
 
 void box_json_pending(struct context *c, struct buf *out)
@@ -799,32 +867,42 @@ void box_json_pending(struct context *c, struct buf *out)
 	buf_char(out, ']');
 }
 
-int64_t box_oom_kills(struct context *c)
+int64_t box_oom_kills(struct context *c, enum box_use use)
 {
-	int64_t n = c->box && c->box->grouped ? cgroup_oom_kills(&c->box->group) : 0;
+	struct box *b = c->box[use];
+	int64_t n = b && b->grouped ? cgroup_oom_kills(&b->group) : 0;
 
 	return MAX(n, 0);
 }
 
+struct cgroup *box_group(struct context *c, enum box_use use)
+{
+	struct box *b = c->box[use];
+
+	return b && b->grouped ? &b->group : NULL;
+}
+
 int64_t box_limit(const struct context *c, enum setting_key key)
 {
-	switch (c->box ? key : C_COUNT) {
+	const struct box *b = c->box[FOR_CELLS];
+
+	switch (b ? key : C_COUNT) {
 	case C_MEMORY:
-		return c->box->memory;
+		return b->memory;
 	case C_PROCESSES:
-		return c->box->processes;
+		return b->processes;
 	case C_NETWORK:
-		return c->box->network;
+		return b->network;
 	default:
 		return c->conf.v[key].v;
 	}
 }
 
-int box_check_dir(struct context *c, const char *path)
+int box_check_dir(struct context *c, enum box_use use, const char *path)
 {
 	struct open_how how = { .flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
 				.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
-	struct box *b = c->box;
+	struct box *b = c->box[use];
 
 	if (!b || b->fds[BOX_UP_ROOT] < 0)
 		return 0;
@@ -849,7 +927,7 @@ void box_over(void *arg, uint64_t id, enum meter_over what, int64_t amount)
 	struct object *o = object_get(arg, id);
 	auto_buf struct buf why = { 0 };
 
-	if (!o || o->type != O_CONTEXT || !o->ctx->box)
+	if (!o || o->type != O_CONTEXT || !(o->ctx->box[FOR_CELLS] || o->ctx->box[FOR_INSTALLS]))
 		return;
 	struct context *c = o->ctx;
 	switch (what) {

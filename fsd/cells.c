@@ -3,6 +3,7 @@
 
 #include "box.h"
 #include "kernel.h"
+#include "packages.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -79,7 +80,7 @@ bool body_is_cell(const struct body *b)
 	return b->dir == B_CELLS && kernel_is_cell(b->ctx, b->name);
 }
 
-static int admit_queue(struct context *c, const char *name)
+int queue_admit(struct context *c, const char *name)
 {
 	if ((int64_t)c->nqueued < c->world->opt.queue)
 		return 0;
@@ -105,7 +106,7 @@ int body_admit(struct context *c, enum body_dir dir, const char *name)
 			    s.lang ? s.lang->name : "?", s.lang ? s.lang->install : "");
 		return -EINVAL;
 	}
-	return admit_queue(c, name);
+	return queue_admit(c, name);
 }
 
 int body_create(struct context *c, enum body_dir dir, const char *name, mode_t mode, struct body **out)
@@ -164,7 +165,7 @@ int body_write(struct body *b, struct writer *w, off_t end)
 	}
 	if (c && !b->dirty && !b->unlinked) {
 		if (body_is_cell(b)) {
-			int err = admit_queue(c, b->name);
+			int err = queue_admit(c, b->name);
 			if (!err)
 				err = store_mark(&c->store, b->name, true);
 			if (err)
@@ -520,6 +521,40 @@ static int rename_cell(struct body *b, const char *to, bool noreplace)
 	return err;
 }
 
+static int take_packages(struct context *c, const char *text, size_t n, bool *gone)
+{
+	(void)gone;
+	return packages_write(c, text, n);
+}
+
+static const struct taker {
+	const char *name;
+	int (*take)(struct context *c, const char *text, size_t n, bool *gone);
+} takers[] = {
+	{ "ctl", context_ctl },
+	{ "packages", take_packages },
+};
+
+static const struct taker *taker_find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(takers); i++)
+		if (!strcmp(takers[i].name, name))
+			return &takers[i];
+	return NULL;
+}
+
+bool context_takes(const char *name)
+{
+	return taker_find(name);
+}
+
+int context_take(struct context *c, const char *name, const char *text, size_t n, bool *gone)
+{
+	const struct taker *t = taker_find(name);
+
+	return t ? t->take(c, text, n, gone) : -ENOENT;
+}
+
 /* A draft is renamed over a file that the tree makes: one write of its text. */
 static int write_by_rename(struct body *b, const char *to)
 {
@@ -532,7 +567,7 @@ static int write_by_rename(struct body *b, const char *to)
 	if (err)
 		return err;
 	if (b->dir == B_CONTEXT)
-		err = context_ctl(c, text.s ? text.s : "", text.n, &gone);
+		err = context_take(c, to, text.s ? text.s : "", text.n, &gone);
 	else
 		err = value_write(c, b->dir, to, text.s ? text.s : "", text.n);
 	if (err || gone)
@@ -552,7 +587,7 @@ int body_rename(struct body *b, enum body_dir dir, const char *to, bool noreplac
 		return 0;
 	if (dir == B_CELLS)
 		return rename_cell(b, to, noreplace);
-	if ((dir == B_CONTEXT && !strcmp(to, "ctl")) || value_name(b->ctx, dir, to))
+	if ((dir == B_CONTEXT && context_takes(to)) || value_name(b->ctx, dir, to))
 		return noreplace ? -EEXIST : write_by_rename(b, to);
 	return move_body(b, to, noreplace);
 }

@@ -910,6 +910,27 @@ static int make_dirs(const struct cgroups *g, const char *name)
 	return err;
 }
 
+static int open_file(const struct cgroup *c, int controller, const char *file, int flags)
+{
+	auto_free char *path = xasprintf("%s/%s", c->name, file);
+	int base = base_of(c, controller);
+
+	return base < 0 ? -1 : openat(base, path, flags | O_CLOEXEC);
+}
+
+/* What every run asks for. Each may be missing. */
+static void open_counters(struct cgroup *c)
+{
+	const char *peak = is_v1(c) ? "memory.max_usage_in_bytes" : "memory.peak";
+
+	c->killed = open_file(c, CGROUP_MEMORY, is_v1(c) ? "memory.oom_control" : "memory.events", O_RDONLY);
+	c->cpu = open_file(c, CGROUP_CPUACCT, is_v1(c) ? "cpuacct.usage" : "cpu.stat", O_RDONLY);
+	c->stat = open_file(c, CGROUP_MEMORY, "memory.stat", O_RDONLY);
+	c->peak = open_file(c, CGROUP_MEMORY, peak, O_RDWR);
+	if (c->peak < 0) /* an older v2: it cannot be written */
+		c->peak = open_file(c, CGROUP_MEMORY, peak, O_RDONLY);
+}
+
 static int open_doors(struct cgroup *c)
 {
 	auto_free char *door = xasprintf("%s/%s", c->name, is_v1(c) ? "tasks" : "cgroup.procs");
@@ -919,9 +940,7 @@ static int open_doors(struct cgroup *c)
 		if (c->procs[i] < 0)
 			return -errno;
 	}
-	auto_free char *killed = xasprintf("%s/%s", c->name, is_v1(c) ? "memory.oom_control" : "memory.events");
-	if (base_of(c, CGROUP_MEMORY) >= 0)
-		c->killed = openat(base_of(c, CGROUP_MEMORY), killed, O_RDONLY | O_CLOEXEC);
+	open_counters(c);
 	if (!is_v1(c))
 		c->dir = open_group(c->in->base[0], c->name);
 	return !is_v1(c) && c->dir < 0 ? c->dir : 0;
@@ -930,7 +949,7 @@ static int open_doors(struct cgroup *c)
 static void clear(struct cgroup *c)
 {
 	free(c->name);
-	*c = (struct cgroup){ .dir = -1, .killed = -1 };
+	*c = (struct cgroup){ .dir = -1, .killed = -1, .cpu = -1, .peak = -1, .stat = -1 };
 	for (int i = 0; i < CGROUP_CONTROLLERS; i++)
 		c->procs[i] = -1;
 }
@@ -977,6 +996,9 @@ int cgroup_remove(struct cgroup *c)
 		drop_fd(&c->procs[i]);
 	drop_fd(&c->dir);
 	drop_fd(&c->killed);
+	drop_fd(&c->cpu);
+	drop_fd(&c->peak);
+	drop_fd(&c->stat);
 	for (int i = 0; i < c->in->n; i++)
 		if (unlinkat(c->in->base[i], c->name, AT_REMOVEDIR) && errno != ENOENT)
 			err = -errno;
@@ -987,15 +1009,32 @@ int cgroup_remove(struct cgroup *c)
 
 /* ---- what it took ---- */
 
+/* The sum of the numbers behind each of KEYS (NULL: the number alone) in an open file; -1 if there is none. */
+static int64_t counter(int fd, const char *const *keys)
+{
+	char text[8192];
+	ssize_t n = fd < 0 ? -1 : pread(fd, text, sizeof(text) - 1, 0);
+	int64_t sum = -1, v;
+
+	if (n <= 0)
+		return -1;
+	text[n] = 0;
+	if (!keys)
+		return number(text);
+	for (char *rest = text, *line; (line = strsep(&rest, "\n"));)
+		for (const char *const *key = keys; *key; key++) {
+			if (strncmp(line, *key, strlen(*key)) || line[strlen(*key)] != ' ')
+				continue;
+			v = number(line + strlen(*key));
+			sum = MAX(sum, 0) + MAX(v, 0);
+		}
+	return sum;
+}
+
 int64_t cgroup_oom_kills(const struct cgroup *c)
 {
-	char text[512];
-	ssize_t n = c->killed < 0 ? -1 : pread(c->killed, text, sizeof(text) - 1, 0);
-
-	text[MAX(n, 0)] = 0;
 	/* v1 counts where the victim lived, v2 there and above: the same, as a box cannot make groups. */
-	const char *at = strstr(text, "oom_kill ");
-	return at ? number(at + strlen("oom_kill")) : -1;
+	return counter(c->killed, (const char *[]){ "oom_kill", NULL });
 }
 
 int64_t cgroup_memory(const struct cgroup *c)
@@ -1016,15 +1055,31 @@ int64_t cgroup_memory_peak(const struct cgroup *c)
 
 int64_t cgroup_cpu_us(const struct cgroup *c)
 {
-	int base = base_of(c, CGROUP_CPUACCT);
-	int64_t ns;
-
-	if (base < 0)
+	if (!c->in)
 		return -1;
 	if (!is_v1(c))
-		return get_number(base, c->name, "cpu.stat", "usage_usec");
-	ns = get_number(base, c->name, "cpuacct.usage", NULL);
+		return counter(c->cpu, (const char *[]){ "usage_usec", NULL });
+	int64_t ns = counter(c->cpu, NULL);
 	return ns < 0 ? -1 : ns / 1000;
+}
+
+int64_t cgroup_cached(const struct cgroup *c)
+{
+	return MAX(counter(c->stat, (const char *[]){ "inactive_file", "active_file", NULL }), 0);
+}
+
+void cgroup_peak_begin(struct cgroup *c)
+{
+	bool anew = c->peak >= 0 && pwrite(c->peak, "0", 1, 0) > 0;
+
+	c->peak_before = anew ? 0 : counter(c->peak, NULL);
+}
+
+int64_t cgroup_peak_end(const struct cgroup *c)
+{
+	int64_t peak = counter(c->peak, NULL);
+
+	return peak > c->peak_before ? peak : cgroup_memory(c);
 }
 
 int64_t cgroup_processes(const struct cgroup *c)

@@ -49,6 +49,8 @@ struct cgroup {
 	/* v2: for clone3 with CLONE_INTO_CGROUP, which unlike a write does not wait; -1 otherwise. */
 	int dir;
 	int killed; /* the file that counts who was killed for memory: read at the end of every run */
+	int cpu, peak, stat; /* so are these: CPU time, highest memory, what memory is */
+	int64_t peak_before; /* see cgroup_peak_begin; 0: it was counted anew */
 	struct cgroup_limits limits;
 };
 
@@ -70,6 +72,13 @@ int cgroup_limit(struct cgroup *c, const struct cgroup_limits *l);
 int64_t cgroup_oom_kills(const struct cgroup *c);
 /* Bytes and microseconds; -1 unknown. */
 int64_t cgroup_memory(const struct cgroup *c);
+/* From now on the peak is counted anew, where the kernel of the host can do that. */
+void cgroup_peak_begin(struct cgroup *c);
+/* The most memory since then, the cache of files included. A kernel that cannot begin anew (v2 before 6.12) tells a
+ * peak that is higher than all before it, else what is in use now. -1 unknown. */
+int64_t cgroup_peak_end(const struct cgroup *c);
+/* What of the memory is the cache of files now. */
+int64_t cgroup_cached(const struct cgroup *c);
 int64_t cgroup_memory_peak(const struct cgroup *c);
 int64_t cgroup_cpu_us(const struct cgroup *c);
 int64_t cgroup_processes(const struct cgroup *c);

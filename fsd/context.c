@@ -7,13 +7,10 @@
 #include <fcntl.h>
 #include <stdio.h>
 
-enum {
-	RECENT_MAX = 64,
-	TICK_MS = 20, /* of the clock that files get their times from; 10 and some */
-};
+enum { RECENT_MAX = 64 };
 
 static const char *const dirs[] = { "cells", "config", "config/env", "config/kernel", "drafts",
-				    "workspace", "home", "spool", "spool/code", "spool/out" };
+				    "workspace", "home", "packages", "spool", "spool/code", "spool/out" };
 
 char *context_path(const struct context *c, const char *sub)
 {
@@ -72,7 +69,7 @@ void context_take_ids(struct context *c, uid_t uid)
 }
 
 /* What its kernels may write. */
-static const char *const given[] = { "workspace", "home", "spool/out" };
+static const char *const given[] = { "workspace", "home", "packages", "spool/out" };
 
 int context_make_dirs(struct context *c, bool *foreign)
 {
@@ -115,11 +112,7 @@ int context_give_files(int contexts, const char *uuid, uid_t uid, gid_t gid)
 		r = own_tree(contexts, path, uid, gid);
 		any |= r > 0;
 	}
-	/* A file that the first run makes has a later time than these have got now. */
-	int64_t now = wall_us();
-	for (int i = 0; any && i < TICK_MS && coarse_us() <= now; i++)
-		usleep(1000);
-	return MIN(r, 0);
+	return r < 0 ? r : any;
 }
 
 int context_new(struct world *w, const char *name, const char *uuid, struct context **out)
@@ -526,21 +519,15 @@ void context_stop(struct context *c, const char *reason, bool cancel)
 	context_schedule(c);
 }
 
-int context_submit(struct context *c, const char *name, struct run **out)
+/* With ERR it is not queued for that. */
+static int queue(struct context *c, const char *name, const char *code, size_t n, int err, struct run **out)
 {
-	struct body *b = body_find(c, B_CELLS, name);
 	struct cell *cell = cell_make(c, name);
-	auto_buf struct buf code = { 0 };
-	auto_free char *sub = xasprintf("cells/%s", name);
-	auto_free char *path = context_path(c, sub);
-
-	if (!b)
-		return -ENOENT;
-	int err = read_file(c->world->contexts_dir, path, CELL_MAX, &code);
 	struct run *r = cell->writing ? cell->writing : run_new(c, cell, name);
+
 	cell->writing = NULL;
 	if (!err)
-		err = run_queue(r, code.s ? code.s : "", code.n);
+		err = run_queue(r, code, n);
 	if (err) {
 		context_log(c, "cell %s cannot be queued: %s", name, strerror(-err));
 		if (r->id)
@@ -552,9 +539,32 @@ int context_submit(struct context *c, const char *name, struct run **out)
 	if (!cell->first)
 		cell->first = r->number;
 	context_touch_names(c);
+	*out = r;
+	return 0;
+}
+
+int context_queue(struct context *c, const char *name, const char *code, size_t n, struct run **out)
+{
+	int err = queue_admit(c, name);
+
+	return err ? err : queue(c, name, code, n, 0, out);
+}
+
+int context_submit(struct context *c, const char *name, struct run **out)
+{
+	struct body *b = body_find(c, B_CELLS, name);
+	auto_buf struct buf code = { 0 };
+	auto_free char *sub = xasprintf("cells/%s", name);
+	auto_free char *path = context_path(c, sub);
+
+	if (!b)
+		return -ENOENT;
+	int err = read_file(c->world->contexts_dir, path, CELL_MAX, &code);
+	err = queue(c, name, code.s ? code.s : "", code.n, err, out);
+	if (err)
+		return err;
 	b->dirty = false;
 	store_mark(&c->store, name, false);
-	*out = r;
 	return 0;
 }
 
@@ -787,7 +797,8 @@ int context_forget(struct context *c, uint64_t number)
 	struct cell *cell = cell_at(c, rec->cell);
 	auto_buf struct buf b = { 0 };
 	event_begin(c, &b, "removed", NULL);
-	buf_printf(&b, ",\"run\":%llu", (unsigned long long)number);
+	buf_printf(&b, ",\"run\":%llu,\"usage\":", (unsigned long long)number);
+	run_json_usage(r, &b); /* the sums can be had from the journal alone, in which its own line goes */
 	int err = event_end(c, &b, NULL);
 	if (err)
 		return err;

@@ -15,6 +15,9 @@
 /* The directories of a context that hold real files of the user. */
 #define CELL_MAX (16 << 20)
 
+/* Whom a box is for: one box for all that cells need, and one, made anew each time, for installing packages. */
+enum box_use { FOR_CELLS, FOR_INSTALLS, BOX_USES };
+
 enum body_dir { B_CELLS, B_CONTEXT, B_CONFIG, B_ENV, B_KERNEL, B_COUNT };
 
 /* The results that go by a cell's name: lives from the name's first run or write until its removal or a
@@ -89,7 +92,7 @@ struct context {
 	uint64_t nqueued;
 	struct run *active;
 	struct list kernels;
-	struct box *box;           /* NULL: none is up or coming */
+	struct box *box[BOX_USES]; /* NULL: none is up or coming */
 	struct artifacts *artifacts; /* NULL: nobody has asked yet */
 	struct metered metered;    /* what it uses: of the disk also while there is no box */
 	struct timer disk_timer;   /* until nobody looks at it for those who write through the mount */
@@ -100,8 +103,9 @@ struct context {
 	struct waitq flow;         /* more in a log, or the context went idle */
 	struct waitq change;       /* its status reads differently */
 	struct timer idle_timer;
-	uint64_t total_runs, kept_runs, kept_kib, oldest; /* OLDEST: no run before it is left */
-	int64_t usage_cpu_us, usage_wall_us;
+	uint64_t kept_runs, kept_kib, oldest; /* OLDEST: no run before it is left */
+	struct usage usage;        /* of all runs that have ended, also of those that are forgotten */
+	int64_t disk_seen;         /* of the workspace, home and packages: what the meter knew last */
 	bool scheduling;
 	int groups;                /* `run all`s so far */
 };
@@ -138,7 +142,8 @@ void context_take_ids(struct context *c, uid_t uid);
 /* Makes what is missing of the directories that are bound into the box, and gives them to those ids. FOREIGN: one was
  * another's, so what is in them may be (an older cellfs made it, or it was copied). Returns 0 or -errno. */
 int context_make_dirs(struct context *c, bool *foreign);
-/* Gives all that is in them to UID:GID, while nothing of the context runs. For the worker. */
+/* Gives all that is in them to UID:GID, while nothing of the context runs. For the worker. Returns 1, 0 if there was
+ * nothing, or -errno. */
 int context_give_files(int contexts, const char *uuid, uid_t uid, gid_t gid);
 
 /* The queue: starts the first run if nothing runs. */
@@ -199,7 +204,14 @@ struct run *cell_writing(struct context *c, const char *name);
 
 /* Puts the cell's code in the queue. Returns 0 or -errno. */
 int context_submit(struct context *c, const char *name, struct run **r);
+/* The same with code that is no file's, unless the queue is full. */
+int context_queue(struct context *c, const char *name, const char *code, size_t n, struct run **r);
+/* Is there room in the queue for NAME? 0, or -ENOSPC with a line in the log. */
+int queue_admit(struct context *c, const char *name);
 
+/* A write to NAME, a file of C's that does what it is told; *GONE: the context was removed. -ENOENT: it is none. */
+int context_take(struct context *c, const char *name, const char *text, size_t n, bool *gone);
+bool context_takes(const char *name);
 /* Lines for `ctl`: every verb is checked before any is done. *GONE: the context was removed. */
 int context_ctl(struct context *c, const char *text, size_t n, bool *gone);
 void context_print_ctl(struct buf *out);
@@ -230,6 +242,6 @@ int index_note(struct context *c, uint8_t kind, const char *a, const char *b, ui
  * when the daemon died. Returns 0 or -errno. */
 int index_load(struct context *c);
 /* Kinds of index records. */
-enum { IDX_RUN = 1, IDX_MOVED, IDX_GONE, IDX_FORGOT, IDX_KERNEL, IDX_WHOLE };
+enum { IDX_RUN = 1, IDX_MOVED, IDX_GONE, IDX_FORGOT, IDX_KERNEL, IDX_WHOLE, IDX_USAGE };
 
 #endif

@@ -1,6 +1,7 @@
 #include "driver.h"
 
 #include "box.h"
+#include "packages.h"
 #include "spawn.h"
 
 #include <fcntl.h>
@@ -72,8 +73,9 @@ static void make_env(const struct driver_plan *p, struct strings *env)
 	auto_buf struct buf json = { 0 };
 	struct strings own = { 0 };
 
-	strings_addf(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-	strings_addf(env, "HOME=%s", home);
+	packages_env(p->world, p->ctx, p->lang, env);
+	if (!p->lang->installs)
+		strings_addf(env, "HOME=%s", home);
 	strings_addf(env, "LANG=C.UTF-8");
 	strings_addf(env, "TERM=dumb");
 	if (p->ctx)
@@ -99,7 +101,7 @@ static void add_weak(const struct driver_plan *p, struct strings *args)
 {
 	static const char *const ro[] = { "/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/proc", "/dev" };
 	static const char *const rw[] = { "/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/ptmx", "/dev/pts", "/dev/shm" };
-	static const char *const own[] = { "workspace", "home", "spool/out" };
+	static const char *const own[] = { "workspace", "home", "packages", "spool/out" };
 	auto_free char *prefix = p->interpreter ? sandbox_prefix(p->interpreter) : NULL;
 	auto_free char *code = context_abspath(p->ctx, "spool/code");
 

@@ -928,20 +928,27 @@ static int write_work(void *arg)
 	return j->done < 0 ? -errno : 0;
 }
 
-static void write_done(void *arg, int err)
+/* J has written to FD. */
+static void job_wrote(struct job *j, int fd, int err)
 {
-	struct job *j = arg;
 	struct stat st;
 
-	note_pace(j->fs, j->off);
-	job_writes(j, j->fd, false);
-	if (!err && fstat(j->fd, &st) == 0)
+	job_writes(j, fd, false);
+	if (!err && fstat(fd, &st) == 0)
 		grew(j->fs, j->ino, allocated(&st) - j->was, 0);
 	if (err)
 		reply_err(j->req, below(j->fs, j->ino, err));
 	else
 		fuse_reply_write(j->req, j->done);
 	job_free(j);
+}
+
+static void write_done(void *arg, int err)
+{
+	struct job *j = arg;
+
+	note_pace(j->fs, j->off);
+	job_wrote(j, j->fd, err);
 }
 
 /* Who writes faster than the disk is made to wait by the host: once that is seen the worker does it, with the buffer
@@ -1533,16 +1540,8 @@ static int copy_work(void *arg)
 static void copy_done(void *arg, int err)
 {
 	struct job *j = arg;
-	struct stat st;
 
-	job_writes(j, j->to, false);
-	if (!err && fstat(j->to, &st) == 0)
-		grew(j->fs, j->ino, allocated(&st) - j->was, 0);
-	if (err)
-		reply_err(j->req, below(j->fs, j->ino, err));
-	else
-		fuse_reply_write(j->req, j->done);
-	job_free(j);
+	job_wrote(j, j->to, err);
 }
 
 /* Where the file system reflinks, that is what it does. */

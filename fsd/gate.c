@@ -131,3 +131,16 @@ bool gate_link_stays(const char *target, unsigned int depth)
 	}
 	return true;
 }
+
+bool gate_is_plain(const char *rel)
+{
+	for (;;) {
+		size_t n = strcspn(rel, "/");
+
+		if (!n || n > NAME_MAX || (*rel == '.' && (n == 1 || (n == 2 && rel[1] == '.'))))
+			return false;
+		if (!rel[n])
+			return true;
+		rel += n + 1;
+	}
+}

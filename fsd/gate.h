@@ -32,6 +32,9 @@ int gate_open_dir(int root, const char *rel);
  * on its way. */
 bool gate_link_stays(const char *target, unsigned int depth);
 
+/* Whether REL is made of names as a directory can have them: none is empty, too long, "." or "..". */
+bool gate_is_plain(const char *rel);
+
 /* A name for FD's object that the kernel resolves without a walk, for calls that take no O_PATH
  * descriptor. */
 struct gate_name {

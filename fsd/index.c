@@ -19,6 +19,8 @@ struct idx {
 	int64_t time;
 	uint32_t size, fin_len, kib;
 	uint16_t na, nb;    /* lengths of two names that follow */
+	struct usage sum;   /* of all runs that had ended */
+	int64_t disk_seen;
 };
 
 static uint32_t checksum(const void *p, size_t n)
@@ -60,6 +62,8 @@ static int append(struct context *c, struct idx *x, const char *a, const char *b
 	auto_buf struct buf rec = { 0 };
 
 	x->end = c->store.end[L_JOURNAL];
+	x->sum = c->usage;
+	x->disk_seen = c->disk_seen;
 	print_record(x, a, b, &rec);
 	return store_append(&c->store, L_IDX, rec.s, rec.n, NULL, true);
 }
@@ -98,7 +102,8 @@ static int rewrite(struct context *c)
 		struct idx x = { .kind = IDX_KERNEL, .number = k->generation };
 		print_record(&x, k->key, NULL, &b);
 	}
-	struct idx whole = { .kind = IDX_WHOLE, .from = oldest_live(c, NULL), .end = c->store.end[L_JOURNAL] };
+	struct idx whole = { .kind = IDX_WHOLE, .from = oldest_live(c, NULL), .end = c->store.end[L_JOURNAL],
+			     .sum = c->usage, .disk_seen = c->disk_seen };
 	print_record(&whole, NULL, NULL, &b);
 	return store_replace(&c->store, L_IDX, b.s ? b.s : "", b.n);
 }
@@ -253,6 +258,8 @@ static void apply(struct reader *rd, const struct idx *x, const char *a, const c
 		kernel_known(c, a, x->number);
 		break;
 	}
+	c->usage = x->sum;
+	c->disk_seen = x->disk_seen;
 	rd->from = x->from;
 	rd->end = x->end;
 }
@@ -353,6 +360,15 @@ static enum run_status status_named(const char *word)
 	return ST_NONE;
 }
 
+static void count(struct context *c, const struct json *j)
+{
+	const struct json *usage = json_obj(j, "usage");
+	struct usage u = usage_parse(usage);
+
+	if (usage)
+		usage_add(&c->usage, &u);
+}
+
 static void on_finished(struct reader *rd, const struct json *j, off_t off, size_t len)
 {
 	struct pending *p = pending(rd, json_num(j, "run"));
@@ -369,6 +385,8 @@ static void on_finished(struct reader *rd, const struct json *j, off_t off, size
 		return; /* what it names is not there: it is lost */
 	p->finished = rd->news = true;
 	rd->kept = -1;
+	if ((uint64_t)off >= rd->end)
+		count(rd->c, j);
 	ended(rd->c, &x, p->cell);
 }
 
@@ -399,8 +417,12 @@ static void on_removed(struct reader *rd, const struct json *j, off_t off)
 
 	if (plausible(rd->c, number))
 		context_new_rec(rd->c, number); /* it is not given again */
-	if ((uint64_t)off >= rd->end)
+	if ((uint64_t)off >= rd->end) {
+		const struct rec *rec = context_rec(rd->c, number);
 		rd->news = true;
+		if (!rec || rec->status == ST_NONE) /* its own line is blank */
+			count(rd->c, j);
+	}
 	forgot(rd->c, number);
 }
 

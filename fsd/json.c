@@ -72,6 +72,11 @@ int64_t json_num(const struct json *j, const char *key)
 	return v;
 }
 
+double json_double(const struct json *j, const char *key)
+{
+	return json_number_value(J(json_get(j, key)));
+}
+
 int64_t json_num_at(const struct json *arr, size_t i)
 {
 	int64_t v = 0;

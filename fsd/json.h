@@ -24,6 +24,7 @@ const char *json_str(const struct json *j, const char *key); /* ends at the firs
 bool json_int(const struct json *j, const char *key, int64_t *v);
 int64_t json_num(const struct json *j, const char *key); /* 0 if absent */
 int64_t json_num_at(const struct json *arr, size_t i);  /* 0 if absent */
+double json_double(const struct json *j, const char *key); /* any number; 0 if absent */
 bool json_bool(const struct json *j, const char *key); /* false if absent */
 
 size_t json_len(const struct json *arr);

@@ -3,6 +3,7 @@
 #include "box.h"
 #include "gate.h"
 #include "json.h"
+#include "packages.h"
 #include "spare.h"
 #include "spawn.h"
 
@@ -55,6 +56,11 @@ const char *kernel_state_name(const struct kernel *k)
 	return names[k->state];
 }
 
+enum box_use kernel_use(const struct kernel *k)
+{
+	return k->lang->installs ? FOR_INSTALLS : FOR_CELLS;
+}
+
 bool kernel_alive(const struct kernel *k)
 {
 	return k->state != K_STOPPED;
@@ -102,9 +108,11 @@ struct kernel *kernel_new(struct context *c, const char *key, const struct lang 
 struct speaker kernel_speaker(struct context *c, const char *cell)
 {
 	const struct langs *ls = &c->world->langs;
-	const struct lang *lang = lang_for_cell(ls, cell);
+	const struct lang *in = &ls->installer, *lang = lang_for_cell(ls, cell);
 	const char *ext = cell_ext(cell), *text = ext ? map_get(&c->overrides, ext) : NULL;
 
+	if (in->name && !strcmp(cell, in->name))
+		return (struct speaker){ in, in->name, NULL };
 	if (!text)
 		return (struct speaker){ lang, lang ? lang->name : NULL, NULL };
 	const struct lang *same = lang_named(ls, ext);
@@ -181,6 +189,7 @@ static void close_all(struct kernel *k)
 	drop_fd(&k->lifeline);
 	drop_fd(&k->code_dir);
 	drop_fd(&k->spool);
+	gauge_close(&k->gauge);
 	timer_stop(l, &k->timer);
 	buf_free(&k->in);
 	buf_free(&k->out);
@@ -338,6 +347,12 @@ static void on_cmd(void *arg, uint32_t events)
 		flush_commands(k);
 }
 
+/* Is there anything that a later cell could miss? */
+static bool has_state(const struct kernel *k)
+{
+	return k->count && !k->lang->installs;
+}
+
 static void send_line(struct kernel *k, const struct buf *line)
 {
 	buf_add(&k->out, line->s, line->n);
@@ -383,7 +398,7 @@ static int check_dir(struct kernel *k, const char *path)
 	struct stat st;
 
 	if (k->boxed)
-		return box_check_dir(k->ctx, path);
+		return box_check_dir(k->ctx, kernel_use(k), path);
 	if (stat(path, &st) < 0)
 		return -errno;
 	return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
@@ -431,7 +446,8 @@ static int send_set(struct kernel *k)
 	return 0;
 }
 
-/* Writes the cell, its option lines blank, where the driver reads it. Returns 0 or -errno. */
+/* Writes the cell, its option lines blank, where the driver reads it; of an install what is to be done. Returns 0 or
+ * -errno. */
 static int put_code(struct kernel *k, struct run *r)
 {
 	auto_buf struct buf code = { 0 };
@@ -442,6 +458,8 @@ static int put_code(struct kernel *k, struct run *r)
 		return err;
 	options_parse(&again, code.s, code.n, k->lang->comment);
 	options_clear(&again);
+	if (k->lang->installs)
+		packages_plan(k->ctx, &code);
 	unlinkat(k->code_dir, r->cell_name, 0);
 	auto_close int fd = openat(k->code_dir, r->cell_name,
 				   O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
@@ -488,7 +506,7 @@ static char *memory_limit(struct context *c)
 /* A child of the cell was the victim, and the kernel lives. */
 static void tell_ooms(struct kernel *k, enum run_status how)
 {
-	if (how == ST_OOM || box_oom_kills(k->ctx) <= k->ooms)
+	if (how == ST_OOM || box_oom_kills(k->ctx, kernel_use(k)) <= k->ooms)
 		return;
 	auto_free char *limit = memory_limit(k->ctx);
 	notice(k->ctx, k->run, "a process of this cell was killed: %s", limit);
@@ -508,7 +526,7 @@ static void end_run(struct kernel *k, enum run_status how, const char *reason)
 	if (k->code_dir >= 0)
 		unlinkat(k->code_dir, r->cell_name, 0);
 	run_finish(r, how, reason);
-	if (k->restart) {
+	if (k->restart || k->lang->installs) { /* an install's box has a network: it does not stay */
 		k->restart = false;
 		kernel_kill(k, "restarted");
 	}
@@ -560,7 +578,7 @@ static void exec_run(struct kernel *k)
 		notice(k->ctx, r, "%.*s", (int)strlen(line) - 9, line + 8);
 		str_set(&k->lost_why, NULL);
 	}
-	k->ooms = box_oom_kills(k->ctx);
+	k->ooms = box_oom_kills(k->ctx, kernel_use(k));
 	k->count++;
 	k->exec_id++;
 	k->messages = 0;
@@ -859,7 +877,7 @@ static char *cause_of_death(struct kernel *k)
 /* Was it the group's limit? Then nobody could tell but the count of the kernel of the host. */
 static bool was_oom(const struct kernel *k)
 {
-	return !k->death && k->exit_signal == SIGKILL && box_oom_kills(k->ctx) > k->ooms;
+	return !k->death && k->exit_signal == SIGKILL && box_oom_kills(k->ctx, kernel_use(k)) > k->ooms;
 }
 
 /* Every process of the kernel is gone, or there never was one. */
@@ -879,7 +897,7 @@ static void kernel_gone(struct kernel *k)
 	}
 	for (int i = 0; i < 2; i++)
 		flow_end(&k->late[i]);
-	if (k->count && !k->lost_why)
+	if (has_state(k) && !k->lost_why)
 		str_set(&k->lost_why, why);
 	if (during_start || !k->death)
 		context_log(c, "kernel %s: %s%s", k->key, oom ? "out of memory: " : "", why);
@@ -896,7 +914,7 @@ static void kernel_gone(struct kernel *k)
 	str_set(&k->death, NULL);
 	str_set(&k->failed, NULL);
 	world_touch(c->world);
-	box_left(c, oom);
+	box_left(c, kernel_use(k), oom);
 	if (next)
 		kernel_run(k, next);
 	else
@@ -913,12 +931,13 @@ static void on_gone(void *arg, uint32_t mask)
 	drain_report(k);
 	watch_del(k->ctx->world->loop, &k->w_pid);
 	waitid(P_PID, k->box, &how, WEXITED | WNOWAIT);
+	usage_of_dead(k, k->box);
 	if (driver_next(&k->box, &k->pidfd, k->joined)) {
 		watch_add(k->ctx->world->loop, &k->w_pid, k->pidfd, EPOLLIN, on_gone, k);
 		return;
 	}
 	bool killed = was == k->joined && how.si_code != CLD_EXITED;
-	if (killed && box_sweep(k->ctx)) {
+	if (killed && box_sweep(k->ctx, kernel_use(k))) {
 		k->sweeping = true;
 		drop_fd(&k->lifeline);
 	} else {
@@ -931,11 +950,11 @@ static void on_gone(void *arg, uint32_t mask)
 static void launch(struct kernel *k);
 
 /* Each may end runs, and so start and free other things: who is next is looked for anew. */
-static struct kernel *first_kernel(struct context *c, bool (*fits)(const struct kernel *))
+static struct kernel *first_kernel(struct context *c, enum box_use use, bool (*fits)(const struct kernel *))
 {
 	list_for(it, &c->kernels) {
 		struct kernel *k = container_of(it, struct kernel, link);
-		if (fits(k))
+		if (kernel_use(k) == use && fits(k))
 			return k;
 	}
 	return NULL;
@@ -961,13 +980,13 @@ static bool is_sweeping(const struct kernel *k)
 	return k->sweeping;
 }
 
-void kernels_box_up(struct context *c)
+void kernels_box_up(struct context *c, enum box_use use)
 {
 	struct kernel *k;
 
-	while ((k = first_kernel(c, waits_for_box))) {
+	while ((k = first_kernel(c, use, waits_for_box))) {
 		auto_buf struct buf why = { 0 };
-		int need = box_need(c, k->interpreter, &why);
+		int need = box_need(c, use, k->interpreter, &why);
 		if (need > 0)
 			return;
 		if (need < 0) {
@@ -979,26 +998,26 @@ void kernels_box_up(struct context *c)
 	}
 }
 
-void kernels_box_failed(struct context *c, const char *why)
+void kernels_box_failed(struct context *c, enum box_use use, const char *why)
 {
 	struct kernel *k;
 
 	list_for(it, &c->kernels) {
 		k = container_of(it, struct kernel, link);
-		k->boxless = waits_for_box(k); /* not who will wait for the next one */
+		k->boxless = kernel_use(k) == use && waits_for_box(k); /* not who will wait for the next one */
 	}
-	while ((k = first_kernel(c, has_no_box))) {
+	while ((k = first_kernel(c, use, has_no_box))) {
 		k->boxless = false;
 		str_set(&k->failed, why);
 		kernel_gone(k);
 	}
 }
 
-void kernels_swept(struct context *c)
+void kernels_swept(struct context *c, enum box_use use)
 {
 	struct kernel *k;
 
-	while ((k = first_kernel(c, is_sweeping)))
+	while ((k = first_kernel(c, use, is_sweeping)))
 		kernel_gone(k);
 }
 
@@ -1044,7 +1063,7 @@ static void on_timer(void *arg)
 
 	if (k->state == K_STARTING) {
 		kernel_kill(k, "the driver did not answer within 30 s of its start");
-	} else if (box_oom_kills(k->ctx) > k->ooms) {
+	} else if (box_oom_kills(k->ctx, kernel_use(k)) > k->ooms) {
 		/* Its files are closed, but its memory is still being freed, which can take seconds. */
 		auto_free char *why = memory_limit(k->ctx);
 		kill_as(k, why, ST_OOM);
@@ -1120,7 +1139,7 @@ static int start_driver(struct kernel *k, struct driver *d)
 	struct context *c = k->ctx;
 	auto_free char *cwd = kernel_path(c, c->conf.v[C_CWD].text);
 	auto_buf struct buf env = { 0 };
-	struct driver_plan plan = { .world = c->world, .ctx = c, .box = k->boxed ? c->box : NULL, .lang = k->lang,
+	struct driver_plan plan = { .world = c->world, .ctx = c, .box = k->boxed ? c->box[kernel_use(k)] : NULL, .lang = k->lang,
 				    .interpreter = k->interpreter, .cwd = cwd };
 
 	driver_env(c, &env, NULL);
@@ -1172,13 +1191,13 @@ static void launch(struct kernel *k)
 static void start(struct kernel *k)
 {
 	struct context *c = k->ctx;
-	bool used = first_kernel(c, was_started);
+	bool used = first_kernel(c, FOR_CELLS, was_started) || first_kernel(c, FOR_INSTALLS, was_started);
 
 	k->exit_code = k->exit_signal = -1;
 	k->pid = 0;
 	k->messages = 0;
 	k->ending = false;
-	k->ooms = box_oom_kills(c);
+	k->ooms = box_oom_kills(c, kernel_use(k));
 	for (int i = 0; i < 2; i++) {
 		flow_free(&k->late[i]);
 		flow_init(&k->late[i], c, NULL, k->lang->name, i);
@@ -1197,7 +1216,7 @@ static void start(struct kernel *k)
 	/* Root's boxes have a uid each: all that an older context has would have to be given to another one. */
 	if (!k->interpreter && !(used && geteuid() == 0))
 		k->spare = spare_reserve(c, k->lang);
-	kernels_box_up(c);
+	kernels_box_up(c, kernel_use(k));
 }
 
 void kernel_run(struct kernel *k, struct run *r)
@@ -1232,7 +1251,7 @@ void kernel_kill(struct kernel *k, const char *why)
 	if (!step(k, E_KILL))
 		return;
 	str_set(&k->death, why);
-	if (k->count && !k->lost_why)
+	if (has_state(k) && !k->lost_why)
 		str_set(&k->lost_why, why);
 	if (k->run) {
 		k->run->state_preserved = false;
@@ -1249,20 +1268,4 @@ void kernel_kill(struct kernel *k, const char *why)
 		return;
 	}
 	context_schedule(k->ctx);
-}
-
-void kernel_usage(const struct kernel *k, int64_t *cpu_us, int64_t *max_rss)
-{
-	clockid_t id;
-	struct timespec ts;
-	char path[40], *hwm;
-	auto_buf struct buf b = { 0 };
-
-	if (k->pid <= 0)
-		return;
-	if (!clock_getcpuclockid(k->pid, &id) && !clock_gettime(id, &ts))
-		*cpu_us = ts_to_us(ts);
-	snprintf(path, sizeof(path), "/proc/%d/status", k->pid);
-	if (max_rss && !read_file(AT_FDCWD, path, 16384, &b) && (hwm = strstr(b.s, "VmHWM:")))
-		*max_rss = strtoll(hwm + 6, NULL, 10) << 10;
 }

@@ -45,6 +45,7 @@ struct kernel {
 	int64_t ooms;               /* processes of the box killed for memory when its run started */
 	bool restart;               /* to be killed when its run has ended */
 	uint64_t messages;          /* events of this run */
+	struct gauge gauge;         /* of what its run takes */
 };
 
 /* What runs cells called CELL in C: the language (NULL: CELL is a draft's name), the kernel's name, the
@@ -73,17 +74,17 @@ void kernel_kill(struct kernel *k, const char *why);
 /* Ends it, after its run was interrupted; the next cell starts a new one. */
 void kernel_restart(struct kernel *k);
 bool kernel_alive(const struct kernel *k);
+/* Which of its context's boxes it is in. */
+enum box_use kernel_use(const struct kernel *k);
 void kernel_free(struct kernel *k);
-/* CPU time of its main process in us, peak memory in bytes; 0 when unknown. */
-void kernel_usage(const struct kernel *k, int64_t *cpu_us, int64_t *max_rss);
 /* Sees the processes of D to their end, which is to come; they count as a kernel until then. */
 void kernel_orphan(struct world *w, struct driver *d);
 const char *kernel_state_name(const struct kernel *k);
 
 /* What the box tells: it is up, or gone; it could not be made; what a killed supervisor left is gone. */
-void kernels_box_up(struct context *c);
-void kernels_box_failed(struct context *c, const char *why);
-void kernels_swept(struct context *c);
+void kernels_box_up(struct context *c, enum box_use use);
+void kernels_box_failed(struct context *c, enum box_use use, const char *why);
+void kernels_swept(struct context *c, enum box_use use);
 /* The box has more memory than it may: the kernel that runs a cell ends, or all. */
 void kernels_over_memory(struct context *c);
 /* The same for any other reason. */

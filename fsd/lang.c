@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 enum { PROBE_MS = 10000, MANIFEST_MAX = 64 << 10, EXTS_MAX = 16 };
 
@@ -35,6 +36,7 @@ static void lang_clear(struct lang *l)
 	free(l->dotted);
 	free(l->spec);
 	free_strings(l->needs);
+	free_strings(l->packages);
 	free_strings(l->exts);
 	free_strings(l->argv);
 	free_strings(l->env);
@@ -45,6 +47,7 @@ void langs_free(struct langs *ls)
 	for (size_t i = 0; i < ls->n; i++)
 		lang_clear(&ls->v[i]);
 	lang_clear(&ls->bridge);
+	lang_clear(&ls->installer);
 	free(ls->v);
 	*ls = (struct langs){ 0 };
 }
@@ -54,16 +57,24 @@ char *lang_arg(const char *arg, const char *dir)
 	return strncmp(arg, "{dir}", 5) ? xstrdup(arg) : xasprintf("%s%s", dir, arg + 5);
 }
 
+/* A directory can be entered, so access() alone would take it. */
+static bool is_program(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
+}
+
 char *lang_program(const char *name)
 {
 	const char *path = getenv("PATH");
 
 	if (strchr(name, '/'))
-		return access(name, X_OK) == 0 ? xstrdup(name) : NULL;
+		return is_program(name) ? xstrdup(name) : NULL;
 	for (const char *p = path ? path : "/usr/bin:/bin"; *p;) {
 		size_t n = strcspn(p, ":");
 		auto_free char *full = xasprintf("%.*s/%s", (int)n, p, name);
-		if (*full == '/' && access(full, X_OK) == 0)
+		if (*full == '/' && is_program(full))
 			return xstrdup(full);
 		p += n + (p[n] == ':');
 	}
@@ -136,8 +147,9 @@ static char *dup_or(const char *s, const char *other)
 	return xstrdup(s ? s : other);
 }
 
-/* Fills L from the manifest in folder DIR; BRIDGE: it drives Jupyter kernels. Returns 0, or -1 with the reason in WHY. */
-static int lang_read(struct lang *l, const char *dir, bool *bridge, char why[160])
+/* Fills L from the manifest in folder DIR; ROLE: what it is if it is no language, else NULL. Returns 0, or -1 with the
+ * reason in WHY. */
+static int lang_read(struct langs *ls, struct lang *l, const char *dir, struct lang **role, char why[160])
 {
 	auto_free char *path = xasprintf("%s/manifest.json", dir);
 	auto_buf struct buf text = { 0 };
@@ -151,8 +163,8 @@ static int lang_read(struct lang *l, const char *dir, bool *bridge, char why[160
 	if (!m)
 		return -1;
 	const char *name = json_str(m, "name");
-	*bridge = json_bool(m, "kernelspecs");
-	if (!name || (!*bridge && !json_len(json_arr(m, "extensions"))) || !json_len(json_arr(m, "argv")) ||
+	*role = json_bool(m, "kernelspecs") ? &ls->bridge : json_bool(m, "installs") ? &ls->installer : NULL;
+	if (!name || (!*role && !json_len(json_arr(m, "extensions"))) || !json_len(json_arr(m, "argv")) ||
 	    !json_len(json_arr(m, "interpreters"))) {
 		snprintf(why, 160, "needs name, extensions, interpreters and argv");
 		return -1;
@@ -170,6 +182,8 @@ static int lang_read(struct lang *l, const char *dir, bool *bridge, char why[160
 		.guard = json_bool(m, "guard"),
 		.exit_status = json_bool(m, "exit_status"),
 		.spare = json_bool(m, "spare"),
+		.packages = strings(json_arr(m, "packages")),
+		.installs = json_bool(m, "installs"),
 	};
 	find_interpreter(l, m);
 	return 0;
@@ -193,14 +207,14 @@ int langs_load(struct langs *ls, const char *dir, struct log *log)
 		if (e->d_name[0] == '.' || access(manifest, F_OK) < 0)
 			continue;
 		struct lang l;
-		bool bridge;
-		if (lang_read(&l, sub, &bridge, why) < 0) {
+		struct lang *role;
+		if (lang_read(ls, &l, sub, &role, why) < 0) {
 			log_line(log, "language %s: %s/manifest.json: %s", e->d_name, sub, why);
 			continue;
 		}
-		if (bridge) {
-			lang_clear(&ls->bridge);
-			ls->bridge = l;
+		if (role) {
+			lang_clear(role);
+			*role = l;
 			continue;
 		}
 		ls->v = xrealloc(ls->v, (ls->n + 1) * sizeof(*ls->v));
@@ -232,6 +246,15 @@ const struct lang *lang_for_ext(const struct langs *ls, const char *ext)
 	for (size_t i = 0; i < ls->n; i++)
 		for (char **x = ls->v[i].exts; *x; x++)
 			if (!strcmp(*x, ext))
+				return &ls->v[i];
+	return NULL;
+}
+
+const struct lang *lang_for_packages(const struct langs *ls, const char *name)
+{
+	for (size_t i = 0; i < ls->n; i++)
+		for (char **p = ls->v[i].packages; p && *p; p++)
+			if (!strcmp(*p, name))
 				return &ls->v[i];
 	return NULL;
 }

@@ -20,12 +20,15 @@ struct lang {
 	char *dotted;      /* ".bash": of the kernel that config/kernel gives an extension of this name, which is no other's */
 	char *spec;        /* a Jupyter kernel's kernel.json, NULL: a driver of its own */
 	char **needs;      /* paths of the host that it has to see beside the interpreter's; NULL ends them, NULL none */
+	char **packages;   /* what it is called in a context's `packages`, the first when that is read; NULL ends them */
+	bool installs;     /* its driver installs packages, and is no language itself */
 };
 
 struct langs {
 	struct lang *v;
 	size_t n;
-	struct lang bridge; /* the driver of Jupyter kernels, no language itself; without a name there is none */
+	struct lang bridge;    /* the driver of Jupyter kernels, no language itself; without a name there is none */
+	struct lang installer; /* the same: of packages */
 };
 
 /* Reads every DIR/<name>/manifest.json and looks for the interpreters. What is wrong with one is logged
@@ -35,6 +38,8 @@ void langs_free(struct langs *ls);
 
 const struct lang *lang_named(const struct langs *ls, const char *name);
 const struct lang *lang_for_ext(const struct langs *ls, const char *ext);
+/* The language whose packages are called so, or NULL. */
+const struct lang *lang_for_packages(const struct langs *ls, const char *name);
 /* What follows the last dot of a cell's name, or NULL if NAME can be no cell's (begins with a dot). */
 const char *cell_ext(const char *name);
 /* The language of a cell called NAME, or NULL: then NAME is a draft's. */

@@ -163,7 +163,7 @@ struct level {
 
 struct scan {
 	struct meter_job job;
-	int roots[2];
+	int roots[METER_DIRS];
 	size_t root; /* the next one */
 	struct meter_usage stop, got, begin_fs, begin_beside;
 	int64_t begin_written;
@@ -328,7 +328,7 @@ static void scan_clear(struct meter_job *j)
 		j->m->nscans--;
 }
 
-static struct scan *scan_new(const int roots[2], struct meter_usage stop)
+static struct scan *scan_new(const int roots[METER_DIRS], struct meter_usage stop)
 {
 	struct scan *s = xcalloc(1, sizeof(*s));
 
@@ -349,7 +349,7 @@ int meter_scan_once(int dir, int64_t *bytes, int64_t *files)
 		return -errno;
 	if (!S_ISDIR(st.st_mode))
 		return -ENOTDIR;
-	struct scan *s = scan_new((int[]){ dir, -1 }, (struct meter_usage){ INT64_MAX, INT64_MAX });
+	struct scan *s = scan_new((int[METER_DIRS]){ dir, -1, -1 }, (struct meter_usage){ INT64_MAX, INT64_MAX });
 	s->job.until = INT64_MAX;
 	scan_step(&s->job);
 	*bytes = s->got.bytes;
@@ -389,11 +389,20 @@ static struct meter_usage disk_bar(const struct metered *x)
 
 static void scan_finish(struct meter_job *j);
 
+static bool has_dirs(const struct metered *x)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < METER_DIRS; i++)
+		any |= x->dirs[i] >= 0;
+	return any;
+}
+
 static void scan_start(struct meter *m, struct metered *x)
 {
 	struct meter_usage stop = { INT64_MAX, INT64_MAX };
 
-	if (x->scan || (x->dirs[0] < 0 && x->dirs[1] < 0))
+	if (x->scan || !has_dirs(x))
 		return;
 	if (x->known && x->limit.bytes)
 		stop = disk_bar(x);
@@ -479,7 +488,7 @@ static bool scan_due(const struct meter *m, const struct metered *x, int64_t now
 	struct meter_usage bar = disk_bar(x), used = x->disk;
 	int64_t age = now - x->scan_end, slack = bar.bytes - used.bytes;
 
-	if (x->dirs[0] < 0 && x->dirs[1] < 0)
+	if (!has_dirs(x))
 		return false;
 	if (!x->known)
 		return true;
@@ -901,11 +910,11 @@ void meter_free(struct meter *m)
 
 void metered_init(struct metered *x, uint64_t id)
 {
-	*x = (struct metered){ .id = id, .proc = -1, .shm = -1, .dirs = { -1, -1 } };
+	*x = (struct metered){ .id = id, .proc = -1, .shm = -1, .dirs = { -1, -1, -1 } };
 	list_init(&x->link);
 }
 
-void meter_add(struct meter *m, struct metered *x, int proc, const int dirs[2])
+void meter_add(struct meter *m, struct metered *x, int proc, const int dirs[METER_DIRS])
 {
 	meter_del(m, x);
 	x->proc = proc < 0 ? -1 : fcntl(proc, F_DUPFD_CLOEXEC, 0);

@@ -33,6 +33,8 @@ struct meter *meter_new(struct loop *loop, struct worker *worker, int state_dir,
 /* Forgets all that was added. Before or after the worker's end. NULL is fine. */
 void meter_free(struct meter *m);
 
+enum { METER_DIRS = 3 };
+
 struct meter_usage {
 	int64_t bytes, files;
 };
@@ -48,7 +50,7 @@ struct metered {
 	/* The meter's. */
 	struct list link;
 	uint64_t id;
-	int proc, shm, dirs[2];
+	int proc, shm, dirs[METER_DIRS];
 	int64_t memory_limit;
 	struct meter_usage limit, scanned, pinned, base, calm;
 	struct meter_usage beside; /* see meter_beside; what the last scan cannot have seen */
@@ -63,10 +65,10 @@ struct metered {
 };
 
 void metered_init(struct metered *x, uint64_t id);
-/* Watches X until meter_del. PROC: the root of a /proc that has only the processes of X, or -1. DIRS: two
+/* Watches X until meter_del. PROC: the root of a /proc that has only the processes of X, or -1. DIRS:
  * directories, each may be -1. The descriptors are duplicated. Call it before the first process can write:
  * what was there before it is not held against X, see meter_limit. Without PROC only the disk is watched. */
-void meter_add(struct meter *m, struct metered *x, int proc, const int dirs[2]);
+void meter_add(struct meter *m, struct metered *x, int proc, const int dirs[METER_DIRS]);
 /* SHM: /proc/sysvipc/shm as the processes of X see it (duplicated), or -1: what is in no process counts too. */
 void meter_shm(struct metered *x, int shm);
 /* Nothing is said of X from now on. Does nothing if X is not watched. */

@@ -159,9 +159,9 @@ void page_context(const struct node *n, struct buf *out)
 	json_kernels(c, &b);
 	buf_str(&b, "},\"queue\":[");
 	json_queue(c, &b);
-	buf_printf(&b, "],\"runs\":%llu,\"usage\":{\"cpu_ms\":%.3f,\"wall_ms\":%.3f,\"runs\":%llu},\"limits\":{",
-		   (unsigned long long)c->nruns, c->usage_cpu_us / 1e3, c->usage_wall_us / 1e3,
-		   (unsigned long long)c->total_runs);
+	buf_printf(&b, "],\"runs\":%llu,\"usage\":", (unsigned long long)c->nruns);
+	usage_json_context(c, &b);
+	buf_str(&b, ",\"limits\":{");
 	json_limits(c, &b);
 	buf_str(&b, "},\"needs_restart\":");
 	box_json_pending(c, &b);

@@ -97,12 +97,13 @@ void run_json_truncated(const struct run *r, struct buf *b)
 
 void run_json_usage(const struct run *r, struct buf *b)
 {
+	struct usage u = usage_of_run(r);
+
 	buf_printf(b,
 		   "{\"cpu_ms\":%.3f,\"wall_ms\":%.3f,\"max_rss_bytes\":%lld,\"bytes_in\":%lld,"
 		   "\"bytes_out\":%lld,\"disk_bytes\":%lld}",
-		   r->cpu_us / 1e3, r->started_at ? r->duration_us / 1e3 : 0.0, (long long)r->max_rss,
-		   (long long)r->code.len, (long long)(r->flow[0].total + r->flow[1].total),
-		   (long long)run_disk_bytes(r));
+		   u.cpu_us / 1e3, u.wall_us / 1e3, (long long)u.max_rss, (long long)u.bytes_in,
+		   (long long)u.bytes_out, (long long)u.kept);
 }
 
 static void save_extents(struct buf *b, const char *key, const struct extents *x)

@@ -154,7 +154,7 @@ int run_start(struct run *r, struct kernel *k, int64_t count, int64_t generation
 	r->kernel = k;
 	r->file_time = MAX(r->started_at, r->file_time + 1000);
 	c->nqueued--;
-	kernel_usage(k, &r->cpu_us, NULL);
+	usage_begin(r);
 	artifact_begin(r);
 	if (limit)
 		timer_set(c->world->loop, &r->limit, limit, on_timeout, r);
@@ -425,6 +425,7 @@ static void record(struct run *r)
 	auto_buf struct buf b = { 0 };
 	off_t off = 0;
 
+	usage_count(r);
 	run_save(r, &b);
 	int err = store_append(&c->store, L_RES, b.s, b.n, &off, true);
 	if (!err && c->world->opt.sync_always && !c->world->stopping) {
@@ -466,18 +467,12 @@ void run_finish(struct run *r, enum run_status how, const char *reason)
 	settle_exit_code(r);
 	settle_error(r);
 	if (r->started_at && r->duration_us) {
-		int64_t cpu = r->cpu_us, now = 0;
 		r->duration_us = mono_us() - r->duration_us;
-		if (r->kernel && kernel_alive(r->kernel))
-			kernel_usage(r->kernel, &now, &r->max_rss);
-		r->cpu_us = MAX(now - cpu, 0);
+		usage_end(r);
 	}
 	r->state = R_ENDING;
 	r->kernel = NULL;
-	c->total_runs++;
 	c->world->runs_total++;
-	c->usage_cpu_us += r->cpu_us;
-	c->usage_wall_us += r->duration_us;
 	if (r->has_error)
 		write_error_event(r);
 	if (!artifact_end(r))

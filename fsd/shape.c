@@ -531,7 +531,7 @@ int shape_write(struct handle *h, const char *p, size_t size, off_t off)
 	if (err)
 		return err;
 	if (h->shape == S_CTL)
-		return context_ctl(n.ctx, p, size, &gone);
+		return context_take(n.ctx, n.row->name, p, size, &gone);
 	return h->shape == S_VALUE ? write_value(h, &n, p, size, off) : -EPERM;
 }
 

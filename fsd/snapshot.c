@@ -192,7 +192,7 @@ int snapshot_read(char *p, size_t n, void (*fn)(void *, const struct snap_file *
 			return -EIO;
 		at += len + 1;
 		len = strnlen(path, n - at);
-		if (len == n - at || !len || off < 0 || size < 0 ||
+		if (len == n - at || !gate_is_plain(path) || off < 0 || size < 0 ||
 		    (type != SNAP_FILE && type != SNAP_LINK && type != SNAP_LIVE))
 			return -EIO;
 		at += len + 1;

@@ -1,6 +1,7 @@
 #include "tree.h"
 
 #include "artifact.h"
+#include "packages.h"
 #include "page.h"
 
 #include <stdio.h>
@@ -457,6 +458,11 @@ static void print_ctl(const struct node *n, struct buf *b)
 	context_print_ctl(b);
 }
 
+static void print_packages(const struct node *n, struct buf *b)
+{
+	packages_print(n->ctx, b);
+}
+
 static void print_ctx_status(const struct node *n, struct buf *b)
 {
 	context_print_status(n->ctx, b);
@@ -496,6 +502,11 @@ static int64_t time_value(const struct node *n)
 	if (value_read(n->ctx, node_body_dir(n), value_node_name(n), &b, &st) == 0)
 		return ts_to_us(st.st_mtim);
 	return n->ctx->created;
+}
+
+static int64_t time_packages(const struct node *n)
+{
+	return packages_time(n->ctx);
 }
 
 static int64_t time_created(const struct node *n)
@@ -589,6 +600,8 @@ const struct row tree[N_KINDS] = {
 	[N_KERNEL_EXT] = VALUE(B_KERNEL),
 	[N_CTL] = { .name = "ctl", .parent = N_CTX, .shape = S_CTL, .mode = 0644, .of = O_CONTEXT,
 		    .print = print_ctl, .time = time_created },
+	[N_PACKAGES] = { .name = "packages", .parent = N_CTX, .shape = S_CTL, .mode = 0644, .of = O_CONTEXT,
+			 .print = print_packages, .time = time_packages },
 	[N_CTX_STATUS] = TEXT("status", N_CTX, O_CONTEXT, print_ctx_status),
 	[N_CTX_LOG] = { .name = "log", .parent = N_CTX, .shape = S_LINES, .mode = 0444, .of = O_CONTEXT },
 	[N_CTX_JSON] = TEXT("context.json", N_CTX, O_CONTEXT, page_context, .mime = "application/json"),

@@ -492,6 +492,7 @@ int world_open(struct world *w, struct options *opt, struct buf *why)
 	w->spares = spares_new(w);
 	w->meter = meter_new(w->loop, w->prober, w->state, box_over, w);
 	w->started = w->changed = wall_us();
+	w->cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	w->wait_max = request_timeout_us();
 	make_reserve(w);
 	w->born = file_time(w->state, "version");
@@ -515,8 +516,11 @@ void world_stop(struct world *w)
 	spares_stop(w->spares);
 	for (size_t i = 0; i < w->contexts.n; i++) {
 		struct context *c = w->contexts.entries[i].value;
-		if (c->loaded)
-			context_stop(c, "daemon stopped", true);
+		if (!c->loaded)
+			continue;
+		if (usage_see_disk(c))
+			index_note(c, IDX_USAGE, NULL, NULL, 0);
+		context_stop(c, "daemon stopped", true);
 	}
 	w->stopping = true;
 	for (size_t i = 0; i < w->contexts.n; i++) {
@@ -588,6 +592,7 @@ void world_print_status(struct world *w, struct buf *out)
 	spares_print(w->spares, out);
 	buf_char(out, '\n');
 	buf_printf(out, "runs_since_start: %llu\n", (unsigned long long)w->runs_total);
+	usage_print(&w->usage, out);
 	buf_printf(out, "limit_queue: %lld runs a context\n", (long long)w->opt.queue);
 	buf_str(out, "limit_cell: 16 MiB\n");
 	buf_printf(out, "disk: %s\n", w->reserve < 0 ? "full: new runs are refused" : "ok");

@@ -25,6 +25,7 @@
 #include "rights.h"
 #include "sandbox.h"
 #include "store.h"
+#include "usage.h"
 #include "worker.h"
 
 #define STATE_VERSION 1
@@ -84,6 +85,8 @@ struct world {
 	int64_t started, changed;     /* of the root status */
 	int64_t born, languages_time; /* of STATE_DIR; of the text of `languages` */
 	uint64_t runs_total;
+	struct usage usage;           /* of all that have ended since the start */
+	int cpus;
 	int kernels_running, boxes_running;
 	struct spares *spares;
 	uint64_t spare_boxes;         /* made so far: names of their groups */

@@ -18,6 +18,9 @@ else
     shopt -s expand_aliases
     __cellfs_resumed= __cellfs_id= __cellfs_options= __cellfs_owed=0 __cellfs_aliases=
     __cellfs_on_exit= __cellfs_on_error=
+    # What evaluates the file of a cell, and what that is called; ../packages/kernel.sh has another.
+    : "${__cellfs_language=bash}"
+    [[ -v __cellfs_evaluate ]] || __cellfs_evaluate=(builtin source)
 fi
 
 # JSON.
@@ -134,6 +137,7 @@ __cellfs_finish() {
 # Report a syntax error of the cell, if it has one.
 __cellfs_syntax() {
     local said extglob=+O
+    [[ $__cellfs_language == bash ]] || return 1
     shopt -q extglob && extglob=-O
     said=$(LC_ALL=C "$BASH" --norc "$extglob" extglob -n -- "$__cellfs_path" 2>&1) && return 1
     [[ ${said%%$'\n'*} =~ :\ line\ ([0-9]+):\ (.*) ]] || return 1
@@ -333,8 +337,8 @@ __cellfs_leave() {
         set -- "${__cellfs_args[@]}"
     else
         builtin trap -- "$__cellfs_note" ERR
-        builtin printf '{"ev":"hello","proto":1,"min_proto":1,"lang":"bash","ver":"%s",' \
-            "${BASH_VERSION%%(*}" >&254
+        builtin printf '{"ev":"hello","proto":1,"min_proto":1,"lang":"%s","ver":"%s",' \
+            "$__cellfs_language" "${BASH_VERSION%%(*}" >&254
         builtin printf '"engine":"bash","pid":%s}\n' $$ >&254
     fi
 
@@ -370,7 +374,7 @@ __cellfs_leave() {
                 # An exit that is under way goes on: a second one would cut its trap off.
                 builtin trap '__cellfs_interrupted=1; [[ $__cellfs_asked ]] || builtin exit 130' INT
                 [[ -z $__cellfs_options ]] || set -$__cellfs_options
-                builtin source "$__cellfs_path"
+                "${__cellfs_evaluate[@]}" "$__cellfs_path"
                 {
                     __cellfs_code=$?
                     builtin trap : INT

@@ -9,7 +9,7 @@ const { fileURLToPath, pathToFileURL } = require('url');
 const { IMPORT, TYPESCRIPT, hasPackages, toCommonJS } = load('source');
 const { URL, process } = main;
 
-const cwd = process.cwd;
+const { cwd, env } = process;
 const compile = Function.prototype.call.bind(Module.prototype._compile);
 const requireOf = Function.prototype.call.bind(Module.prototype.require);
 const reject = main.Promise.reject.bind(main.Promise);
@@ -30,12 +30,24 @@ function fileOf(name) {
 	return path.join(cwd(), name);
 }
 
+// A file of this name beside the context's packages.
+function fileOfPackages(name) {
+	return env.CELLFS_PACKAGES ? path.join(env.CELLFS_PACKAGES, 'lib', name) : null;
+}
+
 function moduleAt(file) {
 	const made = new Module(file);
 	made.filename = file;
 	made.paths = _nodeModulePaths(path.dirname(file));
 	made.loaded = true;
 	return made;
+}
+
+// With the context's packages, which come after the workspace's.
+function placed(parent) {
+	if (env.CELLFS_PACKAGES)
+		parent.paths.push(path.join(env.CELLFS_PACKAGES, 'lib', 'node_modules'));
+	return parent;
 }
 
 // What tells one version of a workspace's file from another.
@@ -66,7 +78,7 @@ function homesOf(id, directories) {
 
 // `name()` is the cell's.
 function makeRequire(name) {
-	const resolve = (id, options) => _resolveFilename(id, moduleAt(fileOf(name())), false, options);
+	const resolve = (id, options) => _resolveFilename(id, placed(moduleAt(fileOf(name()))), false, options);
 	const own = function require(id) {
 		const parent = moduleAt(fileOf(name()));
 		if (typeof id === 'string' && isPath(id)) {
@@ -76,7 +88,9 @@ function makeRequire(name) {
 				delete _cache[file];
 			required.set(file, state);
 		} else if (typeof id === 'string') {
-			parent.paths = homesOf(id, parent.paths);
+			parent.paths = homesOf(id, placed(parent).paths);
+			if (!parent.paths.length && isPackage(id) && !homesOf(id, Module.globalPaths).length)
+				throw Object.assign(new main.Error(`Cannot find module '${id}'`), { code: 'MODULE_NOT_FOUND', requireStack: [] });
 		}
 		return requireOf(parent, id);
 	};
@@ -90,6 +104,9 @@ function makeImport(name, ownRequire, note) {
 			return then(main.Promise.resolve(), () => ownRequire(specifier));
 		const file = fileOf(name());
 		if (typeof specifier === 'string' && isPackage(specifier) && !homesOf(specifier, moduleAt(file).paths).length) {
+			const beside = fileOfPackages(name());
+			if (beside && homesOf(specifier, [path.join(path.dirname(beside), 'node_modules')]).length)
+				return importer(beside)(specifier, options);
 			const error = new main.Error(`Cannot find package '${specifier}' imported from ${file}`);
 			return reject(Object.assign(error, { code: 'ERR_MODULE_NOT_FOUND' }));
 		}
@@ -114,7 +131,7 @@ function makeImport(name, ownRequire, note) {
 		get filename() { return fileOf(name()); },
 		get dirname() { return cwd(); },
 		resolve: (id) => isPath(id) ? new URL(id, pathToFileURL(fileOf(name()))).href
-			: pathToFileURL(_resolveFilename(id, moduleAt(fileOf(name())), false)).href,
+			: pathToFileURL(_resolveFilename(id, placed(moduleAt(fileOf(name()))), false)).href,
 	};
 	return stand;
 }

@@ -72,7 +72,8 @@ run_command <- function(command, intern, timeout) {
 
 # On the search path, where rm(list = ls()) does not reach it.
 attach_own <- function() {
-    attach(list(display = display, clear_output = clear_output, View = View),
+    attach(list(display = display, clear_output = clear_output, View = View,
+                install.packages = install_packages, remove.packages = remove_packages),
            name = "tools:cellfs", warn.conflicts = FALSE)
 }
 

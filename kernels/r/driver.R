@@ -147,7 +147,8 @@ libraries_missing <- libraries_found <- character()
 # The libraries that the environment names, as R does at its start: that was before the environment of
 # the context, and before a cell made the folder.
 add_libraries <- function() {
-    wish <- Sys.getenv(c("R_LIBS", "R_LIBS_USER"))
+    prefix <- Sys.getenv("CELLFS_PACKAGES")
+    wish <- c(Sys.getenv(c("R_LIBS", "R_LIBS_USER")), if (nzchar(prefix)) library_of(prefix))
     if (!identical(wish, library_wish)) {
         library_wish <<- wish
         libraries_missing <<- setdiff(unlist(strsplit(wish, ":", fixed = TRUE)), libraries_found)

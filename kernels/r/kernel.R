@@ -8,7 +8,7 @@ options(topLevelEnvironment = NULL)  # of sys.source(); the compiler believes it
 local({
     folder <- tail(commandArgs(), 1L)
     parts <- file.path(folder, paste0(
-        c("json", "wire", "values", "tables", "html", "graphics", "errors", "base", "driver"), ".R"))
+        c("json", "wire", "values", "tables", "html", "graphics", "errors", "packages", "base", "driver"), ".R"))
     store <- file.path(folder, "driver.rds")
     stamp <- c(R.version.string, unname(tools::md5sum(parts)))
 

@@ -247,6 +247,21 @@ def test_binds_are_where_they_belong(maker):
         assert {mode, "nosuid", "nodev"} <= got[to][1], to
 
 
+def test_a_prefix_that_cannot_be_bound_is_missing_and_no_more(maker):
+    d = tempfile.mkdtemp(dir=maker.directory)
+    os.chmod(d, 0o755)
+    os.makedirs(d + "/real/bin")
+    open(d + "/real/bin/program", "w").close()
+    os.symlink("real", d + "/link")
+    os.symlink("loop", d + "/loop")
+    b = maker.up(*("--prefix=%s/%s" % (d, odd) for odd in (
+        "none:/p/none", "link:/p/link", "link/bin:/p/in-link", "loop/x:/p/loop", "real/bin/program/x:/p/file",
+        "real:/p/real", "real/bin:/p/real/not-there", "real:/p/real/bin/program/x")))
+    assert b.run("""
+        print(json.dumps([sorted(os.listdir('/p')), os.listdir('/p/real'), os.listdir('/p/real/bin'), no(os.mkdir, '/p/real/new')]))
+    """) == [["real"], ["bin"], ["program"], "EROFS"]
+
+
 def test_tmp_and_shm_end_at_their_size(maker):
     b = maker.up("--tmp=1048576", "--shm=1048576")
     assert b.run("""

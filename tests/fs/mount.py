@@ -202,6 +202,36 @@ class Mount:
         return "".join(f"  {line}\n" for line in self.log_text().splitlines()[-lines:])
 
 
+@contextlib.contextmanager
+def on_a_disk(where, kind, size):
+    """A mount whose STATE_DIR lies on a disk of its own, which is at WHERE (its `disk`): tmpfs, or a file system that is
+    made in an image. None where that cannot be made."""
+    image = where.with_suffix(".image")
+    where.mkdir()
+    device = ["-o", f"size={size}", "cellfs-test"]
+    if kind != "tmpfs":
+        with open(image, "wb") as f:
+            f.truncate(size)
+        device = ["-o", "loop", image]
+        if not shutil.which("mkfs." + kind) or sh(["mkfs." + kind, "-q", "-f", image]).returncode:
+            yield None
+            return
+    if sh(["mount", "-t", kind, *device, where]).returncode:
+        yield None
+        return
+    m = None
+    try:
+        m = Mount(state=where / "state")
+        m.disk = where
+        yield m
+    finally:
+        try:
+            if m:
+                m.close()
+        finally:
+            ok(["umount", where])
+
+
 def lazy_unmount(path):
     if os.path.ismount(path) or is_dead(path):
         subprocess.run(["fusermount3", "-uz", str(path)], stderr=subprocess.DEVNULL, timeout=PATIENCE)

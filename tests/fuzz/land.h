@@ -72,7 +72,7 @@ static void land_put(const char *name, const void *p, size_t n)
 static inline void land_clear(void)
 {
 	static const char *const names[] = { "stdout.log", "stderr.log", "results.bin", "journal.jsonl",
-					     "runs.idx", "dirty", "log" };
+					     "runs.idx", "dirty", "log", "kept.bin", "made.log" };
 
 	if (!land.loop)
 		land_begin();

@@ -17,7 +17,7 @@ def drivers():
     found = {}
     for language, manifest in manifests().items():
         taken = probe(manifest)
-        if taken is None or manifest.get("kernelspecs"):
+        if taken is None or manifest.get("kernelspecs") or manifest.get("installs"):
             continue
         first, *rest = [
             part.replace("{interpreter}", taken[0]).replace("{dir}", manifest["dir"])

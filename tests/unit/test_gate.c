@@ -200,6 +200,23 @@ static void paths_longer_than_path_max_open(void **state)
 	close(at);
 }
 
+static void a_path_is_plain_that_a_walk_could_have_found(void **state)
+{
+	static const char *const plain[] = { "a", "a/b", "..a/b..", "...", ".a", "a\n/\xff" };
+	static const char *const odd[] = { "", "/", "/a", "a/", "a//b", ".", "..", "a/./b", "a/../b", "a/..", "./a" };
+	char name[NAME_MAX + 2];
+
+	for (size_t i = 0; i < ARRAY_SIZE(plain); i++)
+		assert_true(gate_is_plain(plain[i]));
+	for (size_t i = 0; i < ARRAY_SIZE(odd); i++)
+		assert_false(gate_is_plain(odd[i]));
+	memset(name, 'n', sizeof(name));
+	name[NAME_MAX + 1] = 0;
+	assert_false(gate_is_plain(name));
+	name[NAME_MAX] = 0;
+	assert_true(gate_is_plain(name));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -212,6 +229,7 @@ int main(void)
 		cmocka_unit_test(truncation_happens_to_the_object_opened),
 		cmocka_unit_test(an_object_reopens_after_it_was_unlinked),
 		cmocka_unit_test(paths_longer_than_path_max_open),
+		cmocka_unit_test(a_path_is_plain_that_a_walk_could_have_found),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -272,7 +272,7 @@ static void who_fills_the_disk_is_told(void **state)
 
 	start(dir);
 	meter_limit(&x, 0, 16 * MIB);
-	meter_add(m, &x, -1, (int[]){ tree, -1 });
+	meter_add(m, &x, -1, (int[METER_DIRS]){ tree, -1, -1 });
 	first_scan();
 	fill(tree, "a", 10 * MIB);
 	run_ms(700);
@@ -304,7 +304,7 @@ static void both_directories_count(void **state)
 	auto_close int b = openat(tree, "home", O_PATH | O_CLOEXEC);
 	start(dir);
 	meter_limit(&x, 0, 3 * MIB);
-	meter_add(m, &x, -1, (int[]){ a, b });
+	meter_add(m, &x, -1, (int[METER_DIRS]){ a, b, -1 });
 	first_scan();
 	fill(tree, "workspace/f", 2 * MIB);
 	fill(tree, "home/f", 2 * MIB);
@@ -322,7 +322,7 @@ static void what_was_there_is_no_offence(void **state)
 	fill(tree, "older", 64 * MIB);
 	start(dir);
 	meter_limit(&x, 0, 4 * MIB);
-	meter_add(m, &x, -1, (int[]){ tree, -1 });
+	meter_add(m, &x, -1, (int[METER_DIRS]){ tree, -1, -1 });
 	run_ms(800);
 	assert_int_equal(told_anything(), 0);
 	assert_in_range(x.disk.bytes, 128 * MIB, 129 * MIB);
@@ -343,7 +343,7 @@ static void a_lower_limit_is_in_force_at_once(void **state)
 
 	start(dir);
 	meter_limit(&x, 0, 64 * MIB);
-	meter_add(m, &x, -1, (int[]){ tree, -1 });
+	meter_add(m, &x, -1, (int[METER_DIRS]){ tree, -1, -1 });
 	first_scan();
 	fill(tree, "f", 20 * MIB);
 	run_ms(600);
@@ -364,7 +364,7 @@ static void too_many_files_are_told(void **state)
 	start(dir);
 	meter_limit(&x, 0, 1LL << 40);
 	x.limit.files = 2000;
-	meter_add(m, &x, -1, (int[]){ tree, -1 });
+	meter_add(m, &x, -1, (int[METER_DIRS]){ tree, -1, -1 });
 	first_scan();
 	for (int i = 0; i < 3000; i++) {
 		snprintf(name, sizeof(name), "%d", i);
@@ -383,7 +383,7 @@ static void who_is_removed_is_heard_of_no_more(void **state)
 	start(dir);
 	for (int i = 0; i < 200; i++) {
 		meter_limit(&x, 0, MIB);
-		meter_add(m, &x, -1, (int[]){ tree, -1 });
+		meter_add(m, &x, -1, (int[METER_DIRS]){ tree, -1, -1 });
 		fill(tree, "f", 16 * MIB);
 		if (i % 3)
 			run_ms(1);
@@ -393,7 +393,7 @@ static void who_is_removed_is_heard_of_no_more(void **state)
 	told[OVER_DISK] = 0;
 	run_ms(600);
 	assert_int_equal(told_anything(), 0);
-	meter_add(m, &x, -1, (int[]){ tree, -1 });
+	meter_add(m, &x, -1, (int[METER_DIRS]){ tree, -1, -1 });
 	worker_free(w); /* the other order of the end, with a job on its way */
 	meter_free(m);
 	loop_free(l);
@@ -500,7 +500,7 @@ static void shared_memory_counts_once(void **state)
 	int proc = begin_box(share_64m_with_four);
 
 	meter_limit(&x, 128 * MIB, 0);
-	meter_add(m, &x, proc, (int[]){ -1, -1 });
+	meter_add(m, &x, proc, (int[METER_DIRS]){ -1, -1, -1 });
 	run_ms(800);
 	assert_int_equal(told_anything(), 0);
 	assert_in_range(x.rss, 5 * 64 * MIB, 6 * 64 * MIB);
@@ -537,7 +537,7 @@ static void private_memory_counts_also_of_the_undumpable(void **state)
 	int proc = begin_box(private_64m_undumpable);
 
 	meter_limit(&x, 48 * MIB, 0);
-	meter_add(m, &x, proc, (int[]){ -1, -1 });
+	meter_add(m, &x, proc, (int[METER_DIRS]){ -1, -1, -1 });
 	run_ms(2000);
 	assert_int_equal(told[OVER_MEMORY], 1);
 	assert_in_range(amount[OVER_MEMORY], 64 * MIB, 90 * MIB);
@@ -566,7 +566,7 @@ static void memory_that_nobody_maps_counts_once(void **state)
 	int proc = begin_box(memfds_64m);
 
 	meter_limit(&x, 100 * MIB, 0);
-	meter_add(m, &x, proc, (int[]){ -1, -1 });
+	meter_add(m, &x, proc, (int[METER_DIRS]){ -1, -1, -1 });
 	run_ms(1500);
 	assert_int_equal(told_anything(), 0);
 	assert_in_range(x.memory, 64 * MIB, 80 * MIB);
@@ -593,7 +593,7 @@ static void a_removed_file_that_is_open_counts(void **state)
 
 	x.known = true; /* the file is not from before */
 	meter_limit(&x, 0, 8 * MIB);
-	meter_add(m, &x, proc, (int[]){ tree, -1 });
+	meter_add(m, &x, proc, (int[METER_DIRS]){ tree, -1, -1 });
 	run_ms(3000);
 	assert_int_equal(told[OVER_DISK], 1);
 	assert_in_range(amount[OVER_DISK], 16 * MIB, 17 * MIB);
@@ -606,7 +606,7 @@ static void the_end_of_a_box_is_no_news(void **state)
 	int proc = begin_box(share_64m_with_four);
 
 	meter_limit(&x, 512 * MIB, 0);
-	meter_add(m, &x, proc, (int[]){ -1, -1 });
+	meter_add(m, &x, proc, (int[METER_DIRS]){ -1, -1, -1 });
 	run_ms(400);
 	assert_true(x.rss > 0);
 	kill(outer, SIGKILL);
@@ -639,7 +639,7 @@ static void who_takes_the_last_space_is_told(void **state)
 	auto_close int tree = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	start(tree);
 	meter_limit(&x, 0, 1LL << 40);
-	meter_add(m, &x, -1, (int[]){ tree, -1 });
+	meter_add(m, &x, -1, (int[METER_DIRS]){ tree, -1, -1 });
 	run_ms(300);
 	fill(tree, "much", 180 * MIB); /* not yet in the last 5 % */
 	run_ms(600);

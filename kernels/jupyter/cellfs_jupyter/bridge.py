@@ -14,7 +14,7 @@ import zmq
 from . import bundle, errors, languages
 from .process import Process, transports
 from .streams import Stream
-from .wire import PROTOCOL, Wire
+from .wire import Wire
 
 START_SECONDS = 26  # the daemon gives a driver 30
 UNHEARD_SECONDS = 12
@@ -196,8 +196,7 @@ class Bridge:
         info = self._language_info
         engine = " ".join(str(self.info.get(key) or "") for key in ("implementation", "implementation_version"))
         event = {
-            "ev": "hello", "proto": PROTOCOL, "min_proto": PROTOCOL, "lang": "jupyter",
-            "ver": str(info.get("version") or ""), "engine": engine.translate(BRACKETS).strip(), "pid": os.getpid(),
+            "lang": "jupyter", "ver": str(info.get("version") or ""), "engine": engine.translate(BRACKETS).strip(),
         }
         if self.failure:
             event["failed"] = self.failure
@@ -206,7 +205,7 @@ class Bridge:
                 "language": self._language_name, "extension": str(info.get("file_extension") or ""),
                 "comment": languages.comment(self._language_name),
             }
-        self.wire.send(event)
+        self.wire.hello(**event)
 
     def _die(self):
         """The kernel has ended while it ran nothing: end the same way, so that the daemon sees how."""
@@ -277,10 +276,8 @@ class Bridge:
         elif operation == "set":
             self._set(command)
         elif operation == "init":
-            if command["proto"] != PROTOCOL:
-                self.wire.log(f"only protocol {PROTOCOL} is spoken here")
+            if not self.wire.begin(command):
                 return False
-            self.wire.spool = command["spool"]
             self.wire.send({"ev": "ready"})
         elif operation == "shutdown":
             self.ended, self.commands = True, []

@@ -4,7 +4,7 @@ import ast
 import base64
 import binascii
 
-from .wire import dumps
+from cellfs_python.wire import dumps
 
 MOST_FORMATS = 32
 TEXT_OF_IMAGE = ("image/svg+xml",)

@@ -2,11 +2,8 @@
 
 import re
 
-from .wire import dumps
+from cellfs_python.errors import LINE_LIMIT, MESSAGE_LIMIT, cut, short
 
-MESSAGE_LIMIT = 8192
-TRACEBACK_LIMIT = 36864
-LINE_LIMIT = 4096
 COLOURS = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[()][0-9A-Za-z]|[=>78cDEHM])")
 
 # Where tracebacks name a line of the cell, the surest first; of those that fit equally the last is the innermost.
@@ -36,14 +33,14 @@ def describe(content, name, code):
     message = plain(str(content.get("evalue") or "")).strip("\n")
     event = {
         "ev": "error",
-        "name": _short(name_of(content), LINE_LIMIT),
-        "message": _short(message, MESSAGE_LIMIT),
+        "name": short(name_of(content), LINE_LIMIT),
+        "message": short(message, MESSAGE_LIMIT),
         **(_place([*rows, *message.split("\n")], code) if code and content.get("lines", True) else {}),
     }
     event["frames"] = [{"file": name, "line": event["line"], "func": ""}] if "line" in event else []
     if "line" in event:
         rows.insert(0, f"{name}, line {event['line']}")  # the kernel knows the cell by a number only
-    event["traceback"] = _cut(rows or [f"{event['name']}: {event['message']}"])
+    event["traceback"] = cut(rows or [f"{event['name']}: {event['message']}"])
     return event
 
 
@@ -75,28 +72,3 @@ def _place(rows, code):
                 return place
             return {"line": min(place["line"], last)}  # a parser's end of the input
     return {}
-
-
-def _short(text, limit):
-    if len(text) * 4 <= limit or len(dumps(text)) <= limit:
-        return text
-    while len(dumps(text)) > limit:
-        text = text[:len(text) * 7 // 8 - 1]
-    return text + "…"
-
-
-def _cut(lines):
-    """Leave lines out in the middle until the rest fits."""
-    lines = [_short(line, LINE_LIMIT) for line in lines]
-    sizes = [len(dumps(line)) + 1 for line in lines]
-    if sum(sizes) <= TRACEBACK_LIMIT:
-        return lines
-    head, room = 0, TRACEBACK_LIMIT // 4
-    while room > sizes[head]:
-        room -= sizes[head]
-        head += 1
-    tail, room = len(lines), TRACEBACK_LIMIT * 3 // 4 - 64
-    while room > sizes[tail - 1]:
-        tail -= 1
-        room -= sizes[tail]
-    return [*lines[:head], f"  … {tail - head} lines left out …", *lines[tail:]]

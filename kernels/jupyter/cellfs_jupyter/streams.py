@@ -4,7 +4,7 @@ What a child of the kernel prints is in the pipes only, or, with kernels that se
 Which it is shows itself: until then what is in the pipes is held back to the end of the run.
 """
 
-from .wire import put
+from cellfs_python.wire import put
 
 TAIL = 8192
 HELD_MOST = 1 << 20

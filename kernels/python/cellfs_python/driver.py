@@ -12,8 +12,9 @@ import time
 
 from . import bundle, errors, imports, rich
 from .interrupts import Interrupts
+from .prefix import Prefix
 from .streams import Streams
-from .wire import PROTOCOL, Wire
+from .wire import Wire
 
 LANGUAGE = "python"
 
@@ -41,13 +42,11 @@ class Driver:
         os.register_at_fork(after_in_child=self.wire.close)
         self.interpreter = _interpreter(self)
         imports.install(self)
+        self.prefix = Prefix()
 
     def serve(self):
         """Answer commands until the last."""
-        self.wire.send({
-            "ev": "hello", "proto": PROTOCOL, "min_proto": PROTOCOL, "lang": LANGUAGE,
-            "ver": platform.python_version(), "engine": self.interpreter.engine, "pid": self.pid,
-        })
+        self.wire.hello(lang=LANGUAGE, ver=platform.python_version(), engine=self.interpreter.engine)
         while True:
             command = self.wire.receive(self._idle if self._loop_used else None)
             operation = command["op"] if command else "shutdown"
@@ -56,10 +55,8 @@ class Driver:
             elif operation == "set":
                 self._set(command)
             elif operation == "init":
-                if command["proto"] != PROTOCOL:
-                    self.wire.log(f"only protocol {PROTOCOL} is spoken here")
+                if not self.wire.begin(command):
                     return 1
-                self.wire.spool = command["spool"]
                 self._set({"cwd": command["cwd"]})  # what it names may have been mounted since
                 self.wire.send({"ev": "ready"})
             elif operation == "shutdown":
@@ -96,6 +93,7 @@ class Driver:
         """Run the cell; what it raised, or None."""
         self.streams.renew()
         importlib.invalidate_caches()
+        self.prefix.refresh()
         try:
             with surroundings(command.get("env"), command.get("cwd")), open(
                 command["path"], "rb"
@@ -147,7 +145,8 @@ class Driver:
                 os.chdir(command["cwd"])
         except OSError as error:
             self.wire.log(f"set: {error}")
-        _find_user_site()
+        self.prefix.follow()
+        _find_user_site(self.prefix.place)
 
     # What the interpreter calls.
 
@@ -268,7 +267,7 @@ def change(env):
     return before
 
 
-def _find_user_site():
+def _find_user_site(prefix):
     """Put the user's packages where Python has them that finds them at its start."""
     site = sys.modules.get("site")
     if not site or not site.ENABLE_USER_SITE:
@@ -278,7 +277,7 @@ def _find_user_site():
         return
     before = list(sys.path)
     site.addsitedir(place)
-    system = (index for index, path in enumerate(before) if path.endswith("-packages"))
+    system = (index for index, path in enumerate(before) if path.endswith("-packages") and path != prefix)
     at = next(system, len(before))
     sys.path[:] = [*before[:at], *sys.path[len(before):], *before[at:]]
 

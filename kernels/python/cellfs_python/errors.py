@@ -29,7 +29,7 @@ def describe(error, name):
     if len(dumps(frames)) > MESSAGE_LIMIT:
         frames[2:-4] = []
     event["frames"] = frames
-    event["traceback"] = _cut([line for part in summary.format() for line in part.split("\n")[:-1]])
+    event["traceback"] = cut([line for part in summary.format() for line in part.split("\n")[:-1]])
     return event
 
 
@@ -38,7 +38,7 @@ def _message(error):
         text = error.msg if isinstance(error, SyntaxError) and error.msg else str(error)
     except Exception:
         text = f"<{type(error).__name__} without a printable message>"
-    return _short(text, MESSAGE_LIMIT)
+    return short(text, MESSAGE_LIMIT)
 
 
 def _place(error, stack, name):
@@ -78,7 +78,8 @@ def _ipython():
     return (os.path.dirname(module.__file__) + os.sep,) if module else ()
 
 
-def _short(text, limit):
+def short(text, limit):
+    """TEXT as far as it has room."""
     if len(text) * 4 <= limit or len(dumps(text)) <= limit:
         return text
     while len(dumps(text)) > limit:
@@ -86,9 +87,9 @@ def _short(text, limit):
     return text + "…"
 
 
-def _cut(lines):
+def cut(lines):
     """Leave lines out in the middle until the rest fits."""
-    lines = [_short(line, LINE_LIMIT) for line in lines]
+    lines = [short(line, LINE_LIMIT) for line in lines]
     sizes = [len(dumps(line)) + 1 for line in lines]
     if sum(sizes) <= TRACEBACK_LIMIT:
         return lines

@@ -1,6 +1,7 @@
 """The tier with IPython: its InteractiveShell gives magics, formatters and display()."""
 
 import os
+import shlex
 import subprocess
 import sys
 import types
@@ -184,10 +185,22 @@ class Shell(Interpreter):
         )
         formatters = shell.display_formatter.formatters
         formatters["text/plain"] = _PlainText(parent=shell.display_formatter)
+        shell.register_magic_function(self._pip, magic_name="pip")
         self._rich = [each for mime, each in formatters.items() if mime != "text/plain"]
         self._rich.append(shell.display_formatter.ipython_display_formatter)
         shell.builtin_trap.__enter__()
         self.namespace.update(Out=self.results, _oh=self.results)
+
+    def _pip(self, line):
+        """Run pip; what it installs can be imported at once."""
+        prefix = self.driver.prefix
+        before = prefix.versions()
+        self.shell.system(f"{shlex.quote(sys.executable)} -m pip {line}")
+        prefix.refresh()
+        changed = {name for name, version in prefix.versions().items() if before.get(name) != version}
+        old = prefix.imported(changed) if changed else ()
+        if old:
+            print(f"cellfs: imported before it changed: {', '.join(old)}: echo restart python > ctl", file=sys.stderr)
 
     def transform(self, source):
         code = self.shell.transform_cell(source)

@@ -1,4 +1,4 @@
-"""The control protocol's lines, acks and spool files."""
+"""The control protocol's lines, acks and spool files; Jupyter's bridge has them from here too."""
 
 import fcntl
 import json
@@ -56,7 +56,7 @@ class Wire:
     def __init__(self, interrupts):
         self.interrupts = interrupts
         self.spool = None
-        self._commands, self._events, self._acks, self._guard = map(_claim, (3, 4, 5, 6))
+        self.commands, self._events, self._acks, self._guard = map(_claim, (3, 4, 5, 6))
         self._unread = b""
         self._owed = 0
         self._files = 0
@@ -64,10 +64,10 @@ class Wire:
 
     def close(self):
         """Let go of the pipes: a forked child is not the driver."""
-        for fd in (self._commands, self._events, self._acks, self._guard):
+        for fd in (self.commands, self._events, self._acks, self._guard):
             if fd is not None:
                 os.close(fd)
-        self._commands = self._events = self._acks = self._guard = None
+        self.commands = self._events = self._acks = self._guard = None
         self.lock = threading.RLock()
 
     @property
@@ -78,8 +78,8 @@ class Wire:
         """The next command, None at the end. `wait(fd)` is called before a read that may block."""
         while b"\n" not in self._unread:
             if wait:
-                wait(self._commands)
-            chunk = os.read(self._commands, LINE_LIMIT)
+                wait(self.commands)
+            chunk = os.read(self.commands, LINE_LIMIT)
             if not chunk:
                 return None
             self._unread += chunk
@@ -90,11 +90,27 @@ class Wire:
         """Write one event."""
         self._write(dumps(event))
 
+    def hello(self, **what):
+        """Write the first event."""
+        self.send({"ev": "hello", "proto": PROTOCOL, "min_proto": PROTOCOL, "pid": os.getpid(), **what})
+
+    def begin(self, command):
+        """Do what an `init` asks for, but for `ready`. False: it is of another protocol."""
+        if command["proto"] != PROTOCOL:
+            self.log(f"only protocol {PROTOCOL} is spoken here")
+            return False
+        self.spool = command["spool"]
+        return True
+
     def log(self, text):
+        """Tell the context's log."""
         self.send({"ev": "log", "text": text[:4096]})
 
-    def display(self, event, formats):
-        """Send a `display` event with `formats` (as `pack` made them) and wait for its ack."""
+    def display(self, event, formats, wakeup=None):
+        """Send a `display` event with `formats` (as `pack` made them) and wait for its ack.
+
+        The wait ends early when `wakeup` can be read; the ack is then taken before the next one.
+        """
         if self.closed:
             return
         with self.lock:
@@ -103,10 +119,13 @@ class Wire:
                 line = dumps(event)[:-1] + b',"data":{' + b",".join(data) + b"}}"
                 self._write(line)
                 self._owed += 1
+            waiting = select.poll()
+            for fd in (self._acks, wakeup):
+                if fd is not None:
+                    waiting.register(fd, select.POLLIN)
             while self._owed:
-                ready = select.poll()
-                ready.register(self._acks, select.POLLIN)
-                ready.poll()
+                if self._acks not in [fd for fd, _ in waiting.poll()]:
+                    return
                 with self.interrupts:
                     self._owed -= len(os.read(self._acks, self._owed)) or self._owed
 
@@ -124,9 +143,7 @@ class Wire:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         fd = os.open(os.path.join(self.spool, name), flags, 0o600)
         try:
-            rest = memoryview(payload)
-            while rest:
-                rest = rest[os.write(fd, rest):]
+            put(fd, payload)
         except BaseException:
             os.unlink(os.path.join(self.spool, name))
             raise
@@ -138,9 +155,14 @@ class Wire:
         if self.closed:
             return
         with self.interrupts, self.lock:
-            rest = memoryview(line + b"\n")
-            while rest:
-                rest = rest[os.write(self._events, rest):]
+            put(self._events, line + b"\n")
+
+
+def put(fd, data):
+    """Write all of it."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest):]
 
 
 def _claim(fd):

@@ -473,6 +473,61 @@ def test_without_inotify_a_walk_at_the_end_of_the_run_finds_them_and_the_log_say
         write(path, was)
 
 
+# ---- budgets ---------------------------------------------------------------------------------------
+
+
+def notices(r):
+    return [e["text"] for e in events(r) if e["type"] == "notice"]
+
+
+NO_MORE = "no more events of artifacts: too many in one run; its record has the files"
+DEEP = "import os\nfor i in range(15): os.mkdir({0}); os.chdir({0})\nfor i in range({1}): open(f'f{{i}}', 'w').close()\nos.chdir('/workspace')\n"
+
+
+def test_past_20000_events_a_run_has_no_more_and_past_16383_files_its_record_has_no_more(ctx):
+    r = hold(ctx, "a.py", "for i in range(20500): open(f'f{i:05}', 'w').close()\n" + mount.HOLD_PY)
+    with fd_of(r / "events.follow") as fd:
+        read_until(fd, NO_MORE.encode())
+    let_go(ctx)
+    assert done(r) == "ok"
+    assert len(told(r)) == 20000
+    assert notices(r) == [NO_MORE, "4117 artifacts are left out: more than 16383 in one run"]
+    assert len(record(r)) == 16383 and len(tree(ctx / "artifacts")) == 20500
+    assert tree(r / "artifacts") == sorted(a["path"] for a in record(r))
+
+
+def test_past_8_mib_of_events_a_run_has_no_more_and_its_record_is_exact(ctx):
+    r = made(ctx, DEEP.format("'\\x01' * 250", 400), "a.py")  # six bytes for each in JSON
+    assert notices(r) == [NO_MORE]
+    size = sum(len(json.dumps(e["path"])) for e in told(r))
+    assert 7 << 20 < size <= 8 << 20 and len(told(r)) < 400
+    top = ("\x01" * 250 + "/") * 15
+    assert sorted((a["path"], a["size"]) for a in record(r)) == sorted((f"{top}f{i}", 0) for i in range(400))
+
+
+def test_past_32_mib_of_paths_there_are_no_more_artifacts_and_the_log_says_so(ctx):
+    r = made(ctx, DEEP.format("'d' * 255", 9000), "a.py")
+    assert read(ctx / "log").count("artifacts/ shows no more than 200000 files, with 32 MiB of paths") == 1
+    names = tree(ctx / "artifacts")
+    assert 31 << 20 < sum(map(len, names)) < 32 << 20
+    assert sorted(a["path"] for a in record(r)) == names
+    ok(["rm", "-r", ctx / "workspace" / ("d" * 255)])
+    assert tree(made(ctx, "echo 1 > again\n") / "artifacts") == ["again"] == tree(ctx / "artifacts")
+
+
+def test_past_200000_files_there_are_no_more_artifacts_and_the_log_says_so(fresh):
+    c = fresh.context("a")
+    made(c, "touch f\n")
+    uuid = json.loads(read(c / "context.json"))["uuid"]
+    fresh.unmount()
+    with open(fresh.state / "contexts" / uuid / "made.log", "ab") as f:
+        f.write(b"".join(b"+gone%d\0" % i for i in range(199990)))
+    fresh.start()
+    r = made(c, "for i in {1..20}; do > new$i; done\n")
+    assert "artifacts/ shows no more than 200000 files" in read(c / "log")
+    assert len(record(r)) == 9 and tree(c / "artifacts") == sorted(["f", *tree(r / "artifacts")])
+
+
 # ---- hostile ---------------------------------------------------------------------------------------
 
 
@@ -613,19 +668,10 @@ def test_stopping_the_daemon_keeps_what_a_run_made(fresh):
 @pytest.fixture
 def on_xfs(tmp_path):
     """A daemon whose STATE_DIR is on a file system that reflinks."""
-    if not shutil.which("mkfs.xfs") or mount.sh(["unshare", "-m", "true"]).returncode:
-        pytest.skip("no XFS can be made here")
-    image, where = tmp_path / "image", tmp_path / "xfs"
-    where.mkdir()
-    with open(image, "wb") as f:
-        f.truncate(1 << 30)
-    ok(["mkfs.xfs", "-q", "-m", "reflink=1", image])
-    if mount.sh(["mount", "-o", "loop", image, where]).returncode:
-        pytest.skip("no loop device can be mounted here")
-    made = mount.Mount("", state=where / "state")
-    yield made, where
-    made.close()
-    ok(["umount", where])
+    with mount.on_a_disk(tmp_path / "xfs", "xfs", 1 << 30) as made:
+        if not made:
+            pytest.skip("no XFS can be made and mounted here")
+        yield made
 
 
 def used(where):
@@ -635,7 +681,7 @@ def used(where):
 
 
 def test_where_the_file_system_reflinks_a_run_keeps_files_of_any_size_and_no_bytes_move(on_xfs):
-    m, where = on_xfs
+    m, where = on_xfs, on_xfs.disk
     c = m.context("a")
     before = used(where)
     made(c, "head -c 200M /dev/zero | tr '\\0' x > big; echo 1 > odd\n")

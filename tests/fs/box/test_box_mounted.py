@@ -1,10 +1,13 @@
 """The box of a context: what it has, what is said of it, its limits, and how it ends, seen through the mount and from
 the host. What code in it cannot do is the subject of tests/hostile; how one is made, of tests/box."""
 
+import contextlib
 import os
+import pathlib
 import re
 import shutil
 import signal
+import time
 
 import pytest
 
@@ -355,6 +358,25 @@ def test_a_supervisor_that_dies_takes_its_kernel_along_and_no_other(ctx, busy):
     until(lambda: kernel(ctx)["pid"] != driver, why="the kernel is still in context.json")
     assert out(ctx, "echo $x; cat /tmp/mark; jobs -p | wc -l\n", "look.sh") == "5\nhere\n1\n" and kernel(ctx, "bash")["pid"] == keep
     assert out(ctx, "print(open('/tmp/mark').read(), end='')\n", "b.py") == "here\n"
+
+
+def test_a_context_that_goes_while_its_box_is_made_leaves_no_zombie(m):
+    """Its pid 1 is the daemon's child, even if the daemon has not heard of it yet."""
+    for i in range(60):
+        ctx = m.context(f"short-{i}")
+        write(ctx / "config" / "memory", "300M\n")  # no spare's box will do
+        run(ctx, "a.sh", "true\n")
+        time.sleep(i % 12 / 2000)
+        write(ctx / "ctl", "remove\n")
+
+    def zombies():
+        found = 0
+        for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # it has ended
+                found += read(stat).rpartition(")")[2].split()[:2] == ["Z", str(m.pid)]
+        return found
+
+    until(lambda: not zombies(), why="zombies stay")
 
 
 def test_the_end_of_a_context_is_the_end_of_its_box(m):

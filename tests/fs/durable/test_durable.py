@@ -12,7 +12,7 @@ import pytest
 
 from control.steps import about, ending, events, kernel, peek, reason, record, says
 from mount import (
-    BUILD, ENDED, Mount, done, fails, host_pid, ok, read, read_bytes, run, runs, sh, spawn, status, until, write,
+    BUILD, ENDED, Mount, done, fails, host_pid, ok, on_a_disk, read, read_bytes, run, runs, sh, spawn, status, until, write,
 )
 
 LIVING = {"status", "context.json", "events.jsonl", "log"}  # of a context: they change when its kernels end
@@ -379,20 +379,10 @@ def test_a_state_dir_that_cannot_be_used(fresh):
 
 
 @pytest.fixture
-def small(fresh):
+def small(tmp_path):
     """A mount whose STATE_DIR is on a disk of 8 MiB."""
-    disk = fresh.dir / "disk"
-    disk.mkdir()
-    ok(["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(disk)])
-    m = Mount(state=disk / "state", where=fresh.dir / "small")
-    m.disk = disk
-    try:
-        yield m
-    finally:
-        try:
-            m.close()
-        finally:
-            ok(["umount", "-l", str(disk)])
+    with on_a_disk(tmp_path / "disk", "tmpfs", 8 << 20) as made:
+        yield made
 
 
 def fill(m):

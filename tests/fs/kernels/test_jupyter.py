@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from control.steps import record
-from mount import ROOT, Mount, done, fails, fd_of, read, read_bytes, read_until, run, until, write
+from mount import ROOT, Mount, done, fails, fd_of, ok, read, read_bytes, read_until, run, until, write
 
 TINY = ROOT / "tests" / "kernels" / "tiny_kernel.py"
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -132,6 +132,79 @@ def test_a_command_that_fails(mounted, specs):
     assert not record(r)["state_preserved"]
     m.remount()  # remembered too
     assert line(m, "broken") == text
+
+
+def odd_programs(top):
+    """Interpreters whose prefix is odd, that a kernelspec may name."""
+    real = top / "real"
+    (real / "bin").mkdir(parents=True)
+    for folder in ("a:b", "a=b", "sp ace", "home", "real/lib/deeper"):
+        (top / folder / "bin").mkdir(parents=True)
+        shutil.copy("/bin/sh", top / folder / "bin" / "sh")
+    (top / "home" / ".bashrc").touch()
+    shutil.copy("/bin/sh", real / "bin" / "sh")
+    (top / "link").symlink_to("real")
+    (top / "to-colon").symlink_to("a:b")
+    (top / "loop").symlink_to("loop")
+    (top / "file").touch()
+    names = ["real", "real/lib/deeper", "a:b", "a=b", "sp ace", "home", "link", "to-colon", "loop", "file", "none"]
+    return [f"{top}/{name}/bin/sh" for name in names] + [f"{top}/real/../real//bin/./sh", str(top), "relative/bin/sh", ""]
+
+
+def test_a_program_in_an_odd_place_takes_no_other_kernel_along(mounted, specs, tmp_path):
+    programs = odd_programs(tmp_path)
+    for i, program in enumerate(programs):
+        install(specs, f"odd{i}", argv=[program, "-c", "echo the trouble >&2; exit 3"])
+    install(specs, "tiny")
+    m = mounted()
+    asked(m)
+    r = run(m.main, "a.sh", "echo a box\n")
+    assert done(r) == "ok" and read(r / "stdout") == "a box\n", read(m.main / "log")
+    assert read(run(m.main, "a.tiny", "print x\n") / "stdout") == "x\n"
+    said = ["the trouble" if "the trouble" in line(m, f"odd{i}") else line(m, f"odd{i}") for i in range(len(programs))]
+    assert all(text == "the trouble" for text in said[:8]) and all("missing" in text for text in said[-5:] if text != "the trouble"), said
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="is about root's daemon")
+
+
+@as_root
+def test_roots_daemon_asks_only_what_is_roots_alone(mounted, specs):
+    for name in ("tiny", "writable", "anothers", "program"):
+        install(specs, name, extension="." + name)
+    os.chmod(specs / "writable" / "kernel.json", 0o666)
+    os.chown(specs / "anothers" / "kernel.json", 65533, 65533)
+    shutil.copy("/bin/sh", specs / "program" / "sh")
+    install(specs, "program", argv=[str(specs / "program" / "sh"), "-c", "touch /tmp/never"])
+    os.chmod(specs / "program" / "sh", 0o775)
+    m = mounted()
+    asked(m)
+    names = [text.split()[0] for text in read(m.path / "languages").splitlines()]
+    assert "tiny" in names and not {"writable", "anothers", "program"} & set(names)
+    log = read(m.path / "log")
+    for name, what in (("writable", "it"), ("anothers", "it"), ("program", "its program")):
+        assert f"{specs}/{name}/kernel.json: {what} is not root's alone, and this daemon is root's" in log
+    assert read(run(m.main, "a.tiny", "print x\n") / "stdout") == "x\n"
+
+
+@as_root
+def test_where_nothing_can_be_asked_each_is_told_and_the_next_start_asks_again(mounted, specs, tmp_path):
+    for name in ("one", "two"):
+        install(specs, name, extension="." + name)
+    place = tmp_path / "state" / "ask"  # where kernels are asked
+    place.mkdir(parents=True)
+    ok(["mount", "-t", "tmpfs", "none", place])
+    try:
+        m = mounted(state=tmp_path / "state")
+        asked(m)
+        for name in ("one", "two"):
+            assert "failed" in line(m, name) and f"language {name}: its kernel cannot be asked: " in read(m.path / "log")
+        assert done(run(m.main, "a.sh", "true\n")) == "ok"
+    finally:
+        ok(["umount", place])
+    m.remount()
+    asked(m)
+    assert [line(m, name).split()[1] for name in ("one", "two")] == [".one", ".two"]
 
 
 def test_clashes(mounted, specs):

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from mount import Mount, done, fails, fd_of, ok, read, read_until, run, sh, until, write
+from mount import Mount, done, fails, fd_of, ok, on_a_disk, read, read_until, run, sh, until, write
 
 MIB = 1 << 20
 BIG = int(os.environ.get("CELLFS_BIG", "64")) * MIB  # of what is promoted; 1024 is the aim
@@ -122,24 +122,10 @@ def reflinks(request, tmp_path_factory):
     """A mount whose STATE_DIR is on a file system that reflinks."""
     if os.geteuid():
         pytest.skip("a loop mount is made by root only")
-    top = tmp_path_factory.mktemp("reflink")
-    disk, image = top / "disk", top / "image"
-    with open(image, "wb") as f:
-        f.truncate(max(1024 * MIB, 3 * BIG))
-    disk.mkdir()
-    make = ["mkfs." + request.param, "-q", "-f", image]
-    if sh(make).returncode or sh(["mount", "-o", "loop", image, disk]).returncode:
-        pytest.fail(f"no loop mount of {request.param} can be made here") if os.environ.get("CELLFS_REFLINK") else None
-        yield None
-        return
-    made = None
-    try:
-        made = Mount(state=disk / "state")
+    with on_a_disk(tmp_path_factory.mktemp("reflink") / "disk", request.param, max(1024 * MIB, 3 * BIG)) as made:
+        if not made and os.environ.get("CELLFS_REFLINK"):
+            pytest.fail(f"no loop mount of {request.param} can be made here")
         yield made
-    finally:
-        if made:
-            made.close()
-        ok(["umount", disk])
 
 
 def used(m):

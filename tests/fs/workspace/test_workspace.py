@@ -18,7 +18,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from mount import Mount, PATIENCE, done, fails, is_parked, let_go, ok, parked, read, run, sh, spawn, end, until, within, write  # noqa: E402
+from mount import Mount, PATIENCE, done, fails, is_parked, let_go, ok, on_a_disk, parked, read, run, sh, spawn, end, until, within, write  # noqa: E402
 from programs import program  # noqa: E402
 
 MIB = 1 << 20
@@ -378,17 +378,8 @@ def test_a_full_disk_below_reaches_the_writer_and_the_log(fresh_on_a_small_disk)
 def fresh_on_a_small_disk(tmp_path):
     if os.geteuid():
         pytest.skip("a small disk is made by root only")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    ok(["mount", "-t", "tmpfs", "-o", "size=24M", "cellfs-test", disk])
-    made = None
-    try:
-        made = Mount(state=disk / "state")
+    with on_a_disk(tmp_path / "disk", "tmpfs", 24 * MIB) as made:
         yield made
-    finally:
-        if made:
-            made.close()
-        ok(["umount", disk])
 
 
 def test_links_that_lead_out_are_not_made_and_not_shown(m, ctx):

@@ -1,0 +1,30 @@
+/* The packages of a context: its file `packages`, the runs that install and remove, and what these have of the host.
+ *
+ * A context has a directory `packages`, an ordinary prefix (bin/, lib/) that its kernels see at CELLFS_PACKAGES. A run
+ * called `packages` changes it, with the installers that are in the folders of the drivers (kernels/PROTOCOL.md); they
+ * keep in list/<language> what there is. */
+#ifndef CELLFS_PACKAGES_H
+#define CELLFS_PACKAGES_H
+
+#include "context.h"
+
+/* Queues a run that does what TEXT says: a line `NAME: SPEC` installs, `-NAME: SPEC` removes. What is installed just so
+ * is left out, and nothing is queued if nothing is left. Returns 0, or -errno with a line in the log: then nothing is done. */
+int packages_write(struct context *c, const char *text, size_t n);
+/* Adds a line for each that is installed. */
+void packages_print(struct context *c, struct buf *out);
+/* When that changed, us since 1970. */
+int64_t packages_time(struct context *c);
+/* CODE, the text of such a run, becomes what its kernel is told: a line of fields, with TABs between, for each. */
+void packages_plan(struct context *c, struct buf *code);
+
+/* Adds to ENV, which is a driver's of L in C (NULL: of a spare), where packages are. An install also has from the daemon's
+ * environment what says how the host gets packages. */
+void packages_env(struct world *w, const struct context *c, const struct lang *l, struct strings *env);
+/* Puts the settings of pip, npm and R that the daemon's user has where C's box for installs sees them, and adds options of
+ * box for that, and for the directories and files that they name. */
+void packages_bind_settings(struct context *c, struct strings *opts);
+/* They are not needed any more: there may be passwords in them. */
+void packages_forget_settings(struct context *c);
+
+#endif

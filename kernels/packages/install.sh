@@ -1,0 +1,49 @@
+#!/bin/bash
+# Installs and removes packages: install.sh FILE. A line of FILE is one package, with a TAB between the fields
+#
+#   NAME  DRIVER_DIR  INTERPRETER  + or -  SPEC
+#
+# For each NAME, in order, DRIVER_DIR/install is called once: INTERPRETER +SPEC... -SPEC...  What it says is
+# the output; an exit status that is not 0 ends all. At the end comes what is installed now.
+
+trap 'exit 130' INT # who is called gets it too, and is waited for
+export PYTHONUNBUFFERED=1
+: "${CELLFS_PACKAGES:?}"
+
+declare -A folders=() interpreters=()
+names=() rows=()
+while IFS=$'\t' read -r name folder interpreter sign spec; do
+    [[ -n $spec ]] || continue
+    [[ -n ${folders[$name]-} ]] || names+=("$name")
+    folders[$name]=$folder interpreters[$name]=$interpreter
+    rows+=("$name"$'\t'"$sign$spec")
+done <"$1" || exit
+
+# How to get what a manifest is about, in REPLY.
+hint() {
+    local manifest
+    manifest=$(<"$1/manifest.json")
+    REPLY=
+    [[ $manifest =~ \"install\":\ *\"([^\"]*)\" ]] && REPLY=": ${BASH_REMATCH[1]}"
+}
+
+for name in "${names[@]}"; do
+    folder=${folders[$name]} interpreter=${interpreters[$name]}
+    if [[ $interpreter == missing ]]; then
+        hint "$folder"
+        echo "packages: this host cannot run $name$REPLY" >&2
+        exit 1
+    fi
+    specs=()
+    for row in "${rows[@]}"; do
+        [[ $row != "$name"$'\t'* ]] || specs+=("${row#*$'\t'}")
+    done
+    "$folder/install" "$interpreter" "${specs[@]}" </dev/null || exit
+done
+
+# As the file `packages` shows it.
+for list in "$CELLFS_PACKAGES"/list/*; do
+    [[ ! -s $list ]] || while IFS= read -r line; do
+        [[ -z $line ]] || echo "${list##*/}: $line"
+    done <"$list"
+done

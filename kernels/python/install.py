@@ -1,0 +1,98 @@
+"""Installs and removes packages of Python: install.py INTERPRETER +SPEC... -SPEC...
+
+Runs as INTERPRETER -I: nothing is imported from the cwd, which is the workspace.
+"""
+
+import configparser
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "packages", "python"))
+
+import cellfs_packages as packages  # noqa: E402
+
+del sys.path[0]
+
+VERSIONS = r"(===|==|~=|!=|<=|>=|<|>)[^\s;@,]+"
+PLAIN = re.compile(rf"[A-Za-z0-9][\w.-]*(\[[\w.,-]*\])?({VERSIONS}(,{VERSIONS})*)?", re.ASCII)
+ELSEWHERE = "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON", "PIP_DRY_RUN"
+
+
+def requirements(spec):
+    """What a line names: one requirement, or as many as it has words that are one each."""
+    words = spec.split()
+    if len(words) > 1 and not os.path.exists(spec) and all(
+            PLAIN.fullmatch(word) or os.path.exists(word) for word in words):
+        return words
+    return [spec]
+
+
+def merged(settings):
+    """One file for pip with the user's settings; later ones win."""
+    parser = configparser.RawConfigParser()
+    folder = os.path.join(settings, "pip")
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    parser.read([os.path.join(folder, name) for name in sorted(names, key=int)], encoding="utf-8")
+    with tempfile.NamedTemporaryFile("w", suffix=".conf", delete=False, encoding="utf-8") as file:
+        parser.write(file)
+    return file.name
+
+
+def environment():
+    """That of pip: the user's settings, and nothing that sends packages elsewhere."""
+    env = {name: value for name, value in os.environ.items()
+           if not name.startswith("PYTHON") and name not in ELSEWHERE}
+    env.update(PYTHONUNBUFFERED="1", PIP_USER="0")
+    if "CELLFS_SETTINGS" in env:
+        env["PIP_CONFIG_FILE"] = merged(env["CELLFS_SETTINGS"])
+    return env
+
+
+def pip(prefix, env, *arguments):
+    """Run the prefix's pip; its exit status."""
+    command = [packages.python_of(prefix), "-I", "-m", "pip", "--no-input", "--disable-pip-version-check"]
+    return subprocess.call([*command, *arguments], env=env)
+
+
+def change(prefix, add, remove):
+    """Install and remove; the exit status."""
+    env = environment()
+    status = 0
+    if add:
+        status = pip(prefix, env, "install", "--progress-bar", "off", "--no-warn-script-location",
+                     "--cache-dir", os.path.join(prefix, "cache", "pip"), *add)
+    if remove and not status:
+        status = pip(prefix, env, "uninstall", "--yes", *remove)
+    return status
+
+
+def main():
+    """Do what the arguments say; the exit status."""
+    prefix = os.environ["CELLFS_PACKAGES"]
+    add, remove = ([name for arg in sys.argv[2:] if arg[0] == sign for name in requirements(arg[1:].strip())]
+                   for sign in "+-")
+    for name in [*add, *remove]:
+        if name.startswith("-"):
+            sys.exit(f"packages: an option is no package: {name}")
+    if not importlib.util.find_spec("pip"):
+        sys.exit(f"packages: Python's packages need pip: {packages.how_to_get_pip()}")
+    if packages.state(prefix) != "made":
+        packages.make(prefix)
+    settings = os.path.join(prefix, "pip.conf")
+    if os.path.lexists(settings):
+        os.unlink(settings)  # pip would read it; settings are the user's, not a cell's
+    # An interrupt is pip's, which ends and takes back what it began: it is waited for.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        return change(prefix, add, remove)
+    finally:
+        packages.write_list(prefix)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

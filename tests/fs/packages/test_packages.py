@@ -1,0 +1,306 @@
+"""`packages` of a context: what it lists, what a write does, the run that installs, and the box that it has."""
+
+import errno
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+import mount
+from mount import done, events, fails, ok, read, run, spawn, until, write
+
+SLOW = float(os.environ.get("CELLFS_SLOW", "1"))
+
+_spec = importlib.util.spec_from_file_location("made_packages", pathlib.Path(__file__).parents[2] / "kernels/made_packages.py")
+packed = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(packed)
+
+
+def value(ctx, cell, code):
+    r = run(ctx, cell, code)
+    assert done(r) == "ok", read(r / "report.md")
+    return read(r / "result.txt").rstrip("\n")
+
+
+def installed(ctx, text, status="ok"):
+    """Appends TEXT to packages and waits for its run."""
+    with open(ctx / "packages", "a") as f:
+        f.write(text)
+    r = ctx / "results/packages"
+    assert done(r) == status, read(r / "report.md")
+    return r
+
+
+def runs_of_packages(ctx):
+    return sum(e["type"] == "queued" and e["cell"] == "packages" for e in events(ctx))
+
+
+def upload(ctx, made):
+    """Puts the file MADE into the workspace; its name."""
+    (ctx / "workspace" / made.name).write_bytes(made.read_bytes())
+    return made.name
+
+
+@pytest.fixture
+def wheels(tmp_path):
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    for version in ("1.0", "2.0"):
+        packed.wheel(folder, "cellfs_try", version)
+    return folder
+
+
+# ---- what it lists and takes ---------------------------------------------------------------------
+
+
+def test_nothing_is_installed_in_a_new_context(ctx):
+    assert read(ctx / "packages") == "" and os.stat(ctx / "packages").st_mode & 0o777 == 0o644
+
+
+def test_a_wheel_of_the_workspace_is_installed_and_the_running_kernel_imports_it(ctx, wheels):
+    assert value(ctx, "a.py", "state = 40; state") == "40"
+    name = upload(ctx, wheels / "cellfs_try-1.0-py3-none-any.whl")
+    r = installed(ctx, f"python: ./{name}\n")
+    assert "Successfully installed" in read(r / "stdout") and read(r / "code") == f"python: ./{name}\n"
+    assert read(ctx / "packages") == "python: cellfs_try==1.0\n"
+    assert value(ctx, "b.py", "import cellfs_try\n(cellfs_try.VERSION, state + 2)") == "('1.0', 42)"
+    assert "cellfs_try 1.0" in ok("cat %s" % (run(ctx, "c.sh", "cellfs_try-program\n") / "stdout"))
+    assert read(ctx / "context.json").count('"execution_count"') >= 1
+    assert os.listdir(ctx / "artifacts") == []
+
+
+def test_packages_of_javascript_and_r_are_seen_by_their_running_kernels(ctx, tmp_path):
+    assert value(ctx, "a.js", "let kept = 1; kept") == "1"
+    assert value(ctx, "a.r", "kept <- 1; kept") == "[1] 1"
+    js = upload(ctx, packed.npm_package(tmp_path, "cellfs-try", "1.2.3"))
+    r = upload(ctx, packed.r_package(tmp_path, "cellfstry"))
+    installed(ctx, f"js: ./{js}\nr: ./{r}\n")
+    assert read(ctx / "packages") == "js: cellfs-try@1.2.3\nr: cellfstry==1.0\n"
+    assert value(ctx, "b.js", 'require("cellfs-try").version + kept') == "1.2.31"
+    assert value(ctx, "c.ts", 'import t from "cellfs-try"; t.version') == "1.2.3"
+    assert value(ctx, "b.r", "paste(cellfstry::answer(), kept)") == "cellfstry 1.0 1"
+    assert os.listdir(ctx / "artifacts") == []
+
+
+def test_only_a_line_with_a_minus_removes(ctx, wheels):
+    name = upload(ctx, wheels / "cellfs_try-1.0-py3-none-any.whl")
+    installed(ctx, f"{name}\n")
+    write(ctx / "packages", "# nothing of it is left out\n")
+    assert read(ctx / "packages") == "python: cellfs_try==1.0\n" and runs_of_packages(ctx) == 1
+    installed(ctx, "-python: cellfs-try\n")
+    assert read(ctx / "packages") == ""
+    r = run(ctx, "a.py", "import cellfs_try\n")
+    assert done(r) == "error" and "No module named 'cellfs_try'" in read(r / "error.txt")
+
+
+def test_what_is_installed_just_so_makes_no_run(ctx, wheels):
+    installed(ctx, upload(ctx, wheels / "cellfs_try-1.0-py3-none-any.whl") + "\n")
+    listed = read(ctx / "packages")
+    write(ctx / "packages", listed)
+    ok(f"cat {ctx}/packages > {ctx}/draft && mv {ctx}/draft {ctx}/packages")
+    assert read(ctx / "packages") == listed and runs_of_packages(ctx) == 1
+
+
+def test_an_editor_may_write_it(ctx, wheels):
+    name = upload(ctx, wheels / "cellfs_try-1.0-py3-none-any.whl")
+    installed(ctx, f"{name}\n")
+    newer = upload(ctx, wheels / "cellfs_try-2.0-py3-none-any.whl")
+    ok(f"sed -i 's,.*,python: ./{newer},' {ctx}/packages")
+    assert done(ctx / "results/packages") == "ok" and read(ctx / "packages") == "python: cellfs_try==2.0\n"
+
+
+@pytest.mark.parametrize(
+    "line, why",
+    [
+        ("cobol: x", "no language here has packages called cobol; there are"),
+        ("python: --index-url=http://127.0.0.1/", "cannot begin with -"),
+        ("--pre", "cannot begin with -"),
+        ("js:", "no package is named"),
+        ("- ", "no package is named"),
+        ("python: a\tb", "a control character"),
+        ("a\0b", "a NUL byte"),
+    ],
+)
+def test_a_bad_line_is_refused_with_a_line_in_the_log_and_nothing_is_done(ctx, line, why):
+    with fails(errno.EINVAL):
+        write(ctx / "packages", f"humanize\n{line}\n")
+    assert why in read(ctx / "log").splitlines()[-1] and runs_of_packages(ctx) == 0
+
+
+def test_the_whole_queue_is_no_place_for_one_more(fresh):
+    fresh.remount("queue=1")
+    c = fresh.context("a")
+    mount.hold(c)
+    write(c / "cells/b.sh", "true\n")
+    with fails(errno.ENOSPC):
+        write(c / "packages", "humanize\n")
+    mount.let_go(c)
+
+
+# ---- the run -------------------------------------------------------------------------------------
+
+
+def test_what_does_not_exist_is_the_installers_own_message_and_changes_nothing(ctx, wheels):
+    name = upload(ctx, wheels / "cellfs_try-1.0-py3-none-any.whl")
+    installed(ctx, f"{name}\n")
+    value(ctx, "a.py", "kept = 1; kept")
+    r = installed(ctx, "python: ./no-such-1.0-py3-none-any.whl\n", "error")
+    assert "no-such-1.0-py3-none-any.whl" in read(r / "stderr") and read(r / "exit_code") == "1\n"
+    assert json.loads(read(r / "execution.json"))["error"]["name"] == "ExitStatus"
+    assert read(ctx / "packages") == "python: cellfs_try==1.0\n" and value(ctx, "a.py", "kept") == "1"
+
+
+def test_an_install_can_be_followed_and_interrupted(ctx, tmp_path):
+    name = upload(ctx, packed.npm_package(tmp_path, "cellfs-try", "1.2.3", install="echo waiting; sleep 98761"))
+    write(ctx / "packages", f"js: ./{name}\n")
+    until(lambda: read(ctx / "results/packages/status") == "running\n", 20 * SLOW)
+    follower = spawn(f"cat {ctx}/results/packages/stdout.follow > /dev/null")
+    until(lambda: sleeping(ctx), 40 * SLOW)
+    write(ctx / "ctl", "interrupt\n")
+    assert done(ctx / "results/packages") == "interrupted" and follower.wait(20) == 0
+    until(lambda: not sleeping(ctx), 20 * SLOW)
+    assert read(ctx / "packages") == ""
+
+
+def sleeping(ctx):
+    inside = ok("pgrep -f '[s]leep 98761' || true").split()
+    return [p for p in inside if mount.pid_namespace(int(p)) != os.readlink("/proc/self/ns/pid")]
+
+
+def test_the_next_run_of_cells_waits_for_it_and_is_not_lost(ctx, wheels):
+    name = upload(ctx, wheels / "cellfs_try-1.0-py3-none-any.whl")
+    with open(ctx / "packages", "a") as f:
+        f.write(name)
+    assert value(ctx, "a.py", "import cellfs_try; cellfs_try.VERSION") == "1.0"
+
+
+def test_it_is_one_of_the_runs_and_no_cell(ctx, wheels):
+    installed(ctx, upload(ctx, wheels / "cellfs_try-1.0-py3-none-any.whl") + "\n")
+    assert os.listdir(ctx / "cells") == [] and sorted(os.listdir(ctx / "results")) == ["latest", "packages"]
+    value(ctx, "a.py", "1")
+    ok(f"echo run all > {ctx}/ctl")
+    until(lambda: read(ctx / "status").startswith("idle"))
+    assert runs_of_packages(ctx) == 1 and [e["language"] for e in events(ctx) if e["type"] == "finished"][0] == "packages"
+
+
+# ---- its box -------------------------------------------------------------------------------------
+
+LOOK = """(cat /proc/net/dev; id -u; ulimit -v; ls /; pwd; env | sort; echo by-install > /workspace/seen) > /tmp/look 2>&1
+cat /tmp/look > /workspace/look; for f in /settings/*/*; do echo "== $f"; cat $f; done > /workspace/settings; cat /proc/net/route >> /workspace/settings"""
+
+
+def test_an_install_has_the_network_that_the_cells_have_not(ctx, tmp_path):
+    write(ctx / "config/env/TOKEN", "of-the-context")
+    assert "eth0" not in read(run(ctx, "a.sh", "cat /proc/net/dev\n") / "stdout")
+    installed(ctx, "js: ./" + upload(ctx, packed.npm_package(tmp_path, "cellfs-try", "1.2.3", install=LOOK)) + "\n")
+    look = read(ctx / "workspace/look")
+    assert "eth0" in look and "TOKEN=of-the-context" in look and read(ctx / "workspace/seen") == "by-install\n"
+    r = run(ctx, "b.sh", "id -u; cat /workspace/seen; cat /proc/net/dev; touch /packages/x; ls /settings\n")
+    assert done(r) == "error" and "by-install" in read(r / "stdout") and "eth0" not in read(r / "stdout")
+    assert "Read-only file system" in read(r / "stderr") and "/settings" in read(r / "stderr")
+
+
+def test_cells_with_a_network_may_change_packages_themselves(ctx, wheels):
+    write(ctx / "config/network", "on")
+    name = upload(ctx, wheels / "cellfs_try-1.0-py3-none-any.whl")
+    r = run(ctx, "a.py", f"%pip install ./{name}\nimport cellfs_try\ncellfs_try.VERSION")
+    assert done(r) == "ok" and read(r / "result.txt") == "1.0\n", read(r / "report.md")
+    assert read(ctx / "packages") == "python: cellfs_try==1.0\n"
+
+
+@pytest.mark.parametrize(
+    "cell, code, name",
+    [
+        ("a.py", "%pip install humanize", "humanize"),
+        ("b.py", "!pip install humanize", "humanize"),
+        ("c.py", "import subprocess, sys\nsubprocess.run([sys.executable, '-m', 'pip', 'install', 'humanize'])", "humanize"),
+        ("d.sh", "pip install humanize\n", "humanize"),
+        ("e.sh", "python3 -m pip install humanize\n", "humanize"),
+        ("f.sh", "npm i lodash\n", "js: lodash"),
+        ("g.r", 'install.packages("glue")', "r: glue"),
+    ],
+)
+def test_without_a_network_one_line_says_how(ctx, cell, code, name):
+    r = run(ctx, cell, code)
+    done(r)
+    error = read(r / "error.txt") if cell.endswith(".r") else ""
+    lines = (read(r / "stdout") + read(r / "stderr") + error).splitlines()
+    how = [line for line in lines if f"echo '{name}' >> packages" in line and "echo on > config/network" in line]
+    assert len(how) == 1 and len([line for line in lines if line.strip()]) <= 4, lines
+
+
+def test_the_settings_of_who_mounted_are_honoured_and_shown_to_no_cell(wheels, tmp_path, monkeypatch):
+    for above in (wheels, tmp_path, *tmp_path.parents[:-2]):
+        above.chmod(0o755)  # root's boxes have users of their own
+    home = tmp_path / "home"
+    (home / ".config/pip").mkdir(parents=True)
+    (home / ".config/pip/pip.conf").write_text(f"[global]\nno-index = true\nfind-links = {wheels}\n# secret-of-pip\n")
+    (home / ".npmrc").write_text("//registry.invalid/:_authToken=secret-of-npm\n")
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    m = mount.Mount(env={"HOME": str(home)}, where=tmp_path / "mnt")
+    try:
+        c = m.context("a")
+        installed(c, "cellfs-try\n")
+        assert read(c / "packages") == "python: cellfs_try==2.0\n"
+        installed(c, "js: ./" + upload(c, packed.npm_package(tmp_path, "cellfs-try", "1.2.3", install=LOOK)) + "\n")
+        assert "secret-of-npm" in read(c / "workspace/settings")
+        r = run(c, "a.sh", "env; cat ~/.npmrc ~/.config/pip/pip.conf /settings/*/*; grep -rs secret-of / --include=*rc --include=*.conf\n")
+        done(r)
+        assert "secret-of" not in read(r / "stdout") and "/settings" not in read(r / "stdout")
+        until(lambda: not list(m.state.glob("contexts/*/settings")), 10 * SLOW)
+    finally:
+        m.close()
+
+
+def test_the_limit_of_the_disk_counts_packages(ctx, tmp_path):
+    write(ctx / "config/disk", "20M")
+    script = "dd if=/dev/zero of=$CELLFS_PACKAGES/big bs=1M count=400 2>/dev/null; sleep 20"
+    name = upload(ctx, packed.npm_package(tmp_path, "cellfs-try", "1.2.3", install=script))
+    with open(ctx / "packages", "a") as f:
+        f.write(f"js: ./{name}\n")
+    assert done(ctx / "results/packages") in ("error", "killed")
+    assert "disk limit" in read(ctx / "log") or "File too large" in read(ctx / "results/packages/stderr")
+
+
+def test_packages_outlive_the_daemon_and_go_with_their_context(wheels, tmp_path):
+    m = mount.Mount(where=tmp_path / "mnt")
+    try:
+        c = m.context("a")
+        installed(c, upload(c, wheels / "cellfs_try-1.0-py3-none-any.whl") + "\n")
+        m.remount()
+        assert read(c / "packages") == "python: cellfs_try==1.0\n" and read(c / "results/packages/status") == "ok\n"
+        assert value(c, "a.py", "import cellfs_try; cellfs_try.VERSION") == "1.0"
+        ok(f"rm -r {c}")
+        until(lambda: not list(m.state.glob("contexts/*/packages/list")), 10 * SLOW)
+    finally:
+        m.close()
+
+
+def test_what_lists_name_is_shown_as_text(ctx):
+    write(ctx / "config/network", "on")
+    code = "mkdir -p /packages/list; printf 'x\\033[2J\\nq==1\\n' > /packages/list/python; ln -s /etc/passwd /packages/list/js\nmkfifo /packages/list/r\n"
+    assert done(run(ctx, "a.sh", code)) == "ok"
+    text = read(ctx / "packages")
+    assert "\033" not in text and "python: q==1\n" in text and "root" not in text
+
+
+# ---- from where packages are ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line, cell, code, result",
+    [
+        ("humanize==4.9.0", "a.py", "import humanize; humanize.__version__", "4.9.0"),
+        ("js: is-number@7.0.0", "a.js", 'require("is-number")(5)', "true"),
+    ],
+)
+def test_a_package_of_the_real_index(ctx, line, cell, code, result):
+    packed.reach("js" if line.startswith("js") else "python")
+    if subprocess.run(["sh", "-c", "command -v pasta slirp4netns"], stdout=subprocess.DEVNULL).returncode:
+        pytest.skip("no network for boxes")
+    installed(ctx, line + "\n")
+    assert value(ctx, cell, code) == result
