@@ -122,8 +122,6 @@ static void gone(struct box *b)
 	net_stop(b->net);
 	if (c || b->use == FOR_INSTALLS)
 		meter_del(w->meter, metered_of(b));
-	if (c && b->use == FOR_INSTALLS)
-		packages_forget_settings(c);
 	remove_group(b);
 	timer_stop(w->loop, &b->limit);
 	drop_watch(b, &b->w_socket);
@@ -467,6 +465,22 @@ static void add_own(const struct box *b, struct strings *opts)
 	}
 }
 
+/* How the host's user gets packages; what that names is at the same path. */
+static void add_settings(struct context *c, struct strings *opts)
+{
+	auto_free char *settings = context_abspath(c, "settings");
+	struct strings named = { 0 };
+
+	packages_put_settings(c, &named);
+	strings_addf(opts, "--ro=%s:/settings", settings);
+	for (size_t i = 0; i < named.n; i++) {
+		auto_free char *real = realpath(named.v[i], NULL);
+		if (real)
+			strings_addf(opts, "--prefix=%s:%s", real, named.v[i]);
+	}
+	strings_clear(&named);
+}
+
 static void add_options(struct box *b, struct strings *opts)
 {
 	struct world *w = b->world;
@@ -485,7 +499,7 @@ static void add_options(struct box *b, struct strings *opts)
 	}
 	add_own(b, opts);
 	if (b->use == FOR_INSTALLS)
-		packages_bind_settings(b->ctx, opts);
+		add_settings(b->ctx, opts);
 	strings_addf(opts, "--ro=%s:/kernels", w->opt.kernels_dir);
 	strings_addf(opts, "--ro=%s/artifacts:/artifacts", w->opt.state_dir);
 	add_interpreters(b, opts);

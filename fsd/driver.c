@@ -106,6 +106,8 @@ static void add_weak(const struct driver_plan *p, struct strings *args)
 	auto_free char *code = context_abspath(p->ctx, "spool/code");
 
 	strings_addf(args, "--weak");
+	if (p->lang->installs || p->ctx->conf.v[C_NETWORK].v != NETWORK_OFF)
+		strings_addf(args, "--tcp");
 	for (size_t i = 0; i < ARRAY_SIZE(ro); i++)
 		strings_addf(args, "--ro=%s", ro[i]);
 	for (size_t i = 0; i < ARRAY_SIZE(rw); i++)
@@ -141,6 +143,21 @@ static void add_command(const struct driver_plan *p, struct strings *args)
 	}
 }
 
+/* Without a box nothing is bound, but the settings of an install are still copied. */
+static void add_settings(const struct driver_plan *p, struct strings *args)
+{
+	auto_free char *settings = context_abspath(p->ctx, "settings");
+	struct strings named = { 0 };
+
+	packages_put_settings(p->ctx, &named);
+	if (p->world->sandbox.mode == SANDBOX_WEAK) {
+		strings_addf(args, "--ro=%s", settings);
+		for (size_t i = 0; i < named.n; i++)
+			strings_addf(args, "--ro=%s", named.v[i]);
+	}
+	strings_clear(&named);
+}
+
 /* Options of box, and the driver's command. */
 static void make_args(const struct driver_plan *p, struct strings *args)
 {
@@ -158,6 +175,8 @@ static void make_args(const struct driver_plan *p, struct strings *args)
 		strings_addf(args, "--processes=%lld", (long long)limit(p, C_PROCESSES));
 	if (mode == SANDBOX_WEAK)
 		add_weak(p, args);
+	if (mode != SANDBOX_FULL && p->lang->installs)
+		add_settings(p, args);
 	strings_addf(args, "--");
 	add_command(p, args);
 }

@@ -904,6 +904,8 @@ static void kernel_gone(struct kernel *k)
 	step(k, E_GONE);
 	spare_drop(k->spare);
 	k->spare = NULL;
+	if (k->lang->installs)
+		packages_forget_settings(c);
 	c->world->kernels_running--;
 	k->count = 0;
 	k->pid = k->box = k->joined = 0;

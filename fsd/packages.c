@@ -246,10 +246,9 @@ void packages_env(struct world *w, const struct context *c, const struct lang *l
 	if (!l->installs)
 		return;
 	/* What cells have put into their home is no setting: a new box has an empty /tmp. */
-	const char *home = full ? "/tmp" : getenv("HOME");
-	strings_addf(env, "HOME=%s", home ? home : at);
-	if (full)
-		strings_addf(env, "CELLFS_SETTINGS=/settings");
+	auto_free char *settings = context_inside(c, "settings");
+	strings_addf(env, "HOME=%s", full ? "/tmp" : at);
+	strings_addf(env, "CELLFS_SETTINGS=%s", settings);
 	for (char **e = environ; *e; e++)
 		if (is_setting(*e))
 			strings_add(env, xstrdup(*e));
@@ -300,7 +299,7 @@ static int put_setting(int dir, const char *name, const struct buf *text, uid_t 
 }
 
 /* The files of the host that TEXT names, so far as they are not in WORDS yet. */
-static void add_named(const char *text, struct strings *words)
+static void add_named(const struct world *w, const char *text, struct strings *words)
 {
 	static const char ends[] = " \t\r\n\"'=,:";
 
@@ -310,30 +309,18 @@ static void add_named(const char *text, struct strings *words)
 			p += 2;
 		size_t n = strcspn(p, ends);
 		auto_free char *word = xstrndup(p, n), *path = *word == '/' || *word == '~' ? host_path(word) : NULL;
+		auto_free char *real = path ? realpath(path, NULL) : NULL;
 		struct stat st;
-		if (path && path[1] && !stat(path, &st) && (S_ISDIR(st.st_mode) || S_ISREG(st.st_mode)) &&
-		    !strings_have(words, path))
+		if (real && real[1] && !stat(real, &st) && (S_ISDIR(st.st_mode) || S_ISREG(st.st_mode)) &&
+		    strncmp(w->opt.state_dir, real, strlen(real)) && !strings_have(words, path))
 			strings_addf(words, "%s", path);
 		p += n;
 	}
 }
 
-/* Read-only, at the path by which it is called. */
-static void bind_named(const struct world *w, const struct strings *words, struct strings *opts)
+void packages_put_settings(struct context *c, struct strings *named)
 {
-	for (size_t i = 0; i < words->n; i++) {
-		auto_free char *real = realpath(words->v[i], NULL);
-		size_t n = real ? strlen(real) : 0;
-		bool holds_state = real && !strncmp(w->opt.state_dir, real, n);
-		if (real && n > 1 && !holds_state && !strchr(real, ':'))
-			strings_addf(opts, "--prefix=%s:%s", real, words->v[i]);
-	}
-}
-
-void packages_bind_settings(struct context *c, struct strings *opts)
-{
-	auto_free char *path = context_path(c, "settings"), *abs = context_abspath(c, "settings");
-	struct strings words = { 0 };
+	auto_free char *path = context_path(c, "settings");
 	uid_t uid;
 	gid_t gid;
 
@@ -352,14 +339,11 @@ void packages_bind_settings(struct context *c, struct strings *opts)
 		int err = put_setting(dir, f->name, &text, uid, gid);
 		if (err)
 			context_log(c, "packages: %s: %s", from, strerror(-err));
-		add_named(text.s, &words);
+		add_named(c->world, text.s, named);
 	}
 	for (char **e = environ; *e; e++)
 		if (is_setting(*e))
-			add_named(strchr(*e, '=') + 1, &words);
-	strings_addf(opts, "--ro=%s:/settings", abs);
-	bind_named(c->world, &words, opts);
-	strings_clear(&words);
+			add_named(c->world, strchr(*e, '=') + 1, named);
 }
 
 void packages_forget_settings(struct context *c)

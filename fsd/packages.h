@@ -21,9 +21,9 @@ void packages_plan(struct context *c, struct buf *code);
 /* Adds to ENV, which is a driver's of L in C (NULL: of a spare), where packages are. An install also has from the daemon's
  * environment what says how the host gets packages. */
 void packages_env(struct world *w, const struct context *c, const struct lang *l, struct strings *env);
-/* Puts the settings of pip, npm and R that the daemon's user has where C's box for installs sees them, and adds options of
- * box for that, and for the directories and files that they name. */
-void packages_bind_settings(struct context *c, struct strings *opts);
+/* Puts the settings of pip, npm and R that the daemon's user has into directory `settings` of C, for an install to read, and
+ * adds to NAMED the files and directories of the host that they name (never what holds STATE_DIR). */
+void packages_put_settings(struct context *c, struct strings *named);
 /* They are not needed any more: there may be passwords in them. */
 void packages_forget_settings(struct context *c);
 

@@ -29,6 +29,7 @@ struct box {
 	char **argv;          /* NULL: become() returns in the driver (fork servers) */
 	bool joined;          /* it is in namespaces of ours */
 	bool weak;            /* Landlock alone keeps it from the host */
+	bool tcp;             /* of weak: but not from TCP */
 	bool check;           /* look whether everything holds instead of running a driver */
 	const char **rw, **ro; /* of weak: directories; NULL ends each */
 	struct box_limits limits;
@@ -66,8 +67,8 @@ int box_check(char why[BOX_LINE]);
 /* A Landlock domain of this process's own: it can neither trace nor, from ABI 6 on, signal what is outside.
  * 0 also where the kernel has no Landlock, or -errno. */
 int box_lock_domain(void);
-/* Reads and runs RO, writes RW as well, no other file, no TCP. 0 or -errno. */
-int box_lock_files(const char *const *ro, const char *const *rw);
+/* Reads and runs RO, writes RW as well, no other file, no TCP unless told. 0 or -errno. */
+int box_lock_files(const char *const *ro, const char *const *rw, bool tcp);
 
 /* The namespaces of a box: file in /proc/PID/ns, flag of clone. */
 enum { NS_MNT = 1, NS_NET = 3, NS_CGROUP = 6 };

@@ -348,7 +348,7 @@ static const char *confine(struct box *b)
 	if (!err && b->joined)
 		err = box_lock_domain();
 	else if (!err && b->weak)
-		err = box_lock_files(b->ro, b->rw);
+		err = box_lock_files(b->ro, b->rw, b->tcp);
 	errno = -err;
 	return err ? "confine" : NULL;
 }

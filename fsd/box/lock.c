@@ -87,7 +87,7 @@ int box_lock_domain(void)
 	return err;
 }
 
-int box_lock_files(const char *const *ro, const char *const *rw)
+int box_lock_files(const char *const *ro, const char *const *rw, bool tcp)
 {
 	int version = abi();
 	struct ruleset r = { .fs = FS_1 };
@@ -98,7 +98,7 @@ int box_lock_files(const char *const *ro, const char *const *rw)
 		r.fs |= FS_REFER;
 	if (version >= 3)
 		r.fs |= FS_TRUNCATE;
-	if (version >= 4)
+	if (version >= 4 && !tcp)
 		r.net = NET_TCP;
 	if (version >= 5)
 		r.fs |= FS_IOCTL_DEV;

@@ -5,7 +5,7 @@
  *   box bind OPTION...            binds trees of the host into a box that is up (bind.c)
  *   box join OPTION... [--check | -- PROGRAM ARG...]
  *                                 runs PROGRAM in the box whose descriptors it has (join.c)
- *   box --lifeline=FD --report=FD [--cwd=DIR] [--weak [--ro=DIR]... [--rw=DIR]...] -- PROGRAM ARG...
+ *   box --lifeline=FD --report=FD [--cwd=DIR] [--weak [--tcp] [--ro=DIR]... [--rw=DIR]...] -- PROGRAM ARG...
  *                                 runs PROGRAM without a box: only its processes are ended (end.c); --weak adds
  *                                 Landlock, the seccomp programs and limits
  *
@@ -61,7 +61,8 @@ static bool parse(struct box *b, int argc, char **argv)
 	static const struct option options[] = {
 		{ "lifeline", required_argument, NULL, 'l' },  { "report", required_argument, NULL, 'r' },
 		{ "cwd", required_argument, NULL, 'c' },       { "check", no_argument, NULL, 'k' },
-		{ "weak", no_argument, NULL, 'w' },	       { "ro", required_argument, NULL, 'R' },
+		{ "weak", no_argument, NULL, 'w' },	       { "tcp", no_argument, NULL, 't' },
+		{ "ro", required_argument, NULL, 'R' },
 		{ "rw", required_argument, NULL, 'W' },	       { "data", required_argument, NULL, 'd' },
 		{ "fsize", required_argument, NULL, 'f' },     { "processes", required_argument, NULL, 'p' },
 		{ "files", required_argument, NULL, 'n' },     { 0 },
@@ -79,6 +80,7 @@ static bool parse(struct box *b, int argc, char **argv)
 		case 'c': b->cwd = optarg; break;
 		case 'k': b->check = true; break;
 		case 'w': b->weak = true; break;
+		case 't': b->tcp = true; break;
 		case 'R': ok &= add_path(ro, optarg); break;
 		case 'W': ok &= add_path(rw, optarg); break;
 		case 'd': ok &= parse_number(optarg, &b->limits.data); break;
@@ -100,7 +102,7 @@ static int usage(void)
 	      "       box up [--ids=UID:GID] [--net=host] [--tmp=BYTES] [--shm=BYTES] [--ro=HOST:BOX] [--rw=HOST:BOX]\n"
 	      "       box bind [--ro=HOST:BOX]... [--rw=HOST:BOX]...\n"
 	      "       box join --lifeline=FD --report=FD [--cwd=DIR] [--data=BYTES] … [--check | -- PROGRAM ARG...]\n"
-	      "       box --lifeline=FD --report=FD [--cwd=DIR] [--weak] -- PROGRAM ARG...\n"
+	      "       box --lifeline=FD --report=FD [--cwd=DIR] [--weak [--tcp]] -- PROGRAM ARG...\n"
 	      "       (file descriptors from 7 on; 0 to 6, for PROGRAM, are open too)\n",
 	      stderr);
 	return 2;

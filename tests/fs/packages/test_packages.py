@@ -256,6 +256,19 @@ def test_the_settings_of_who_mounted_are_honoured_and_shown_to_no_cell(wheels, t
         m.close()
 
 
+@pytest.mark.parametrize("mode", ["weak", "none"])
+def test_they_are_installed_without_a_box_too(wheels, tmp_path, mode):
+    m = mount.Mount(f"sandbox={mode}", where=tmp_path / "mnt")
+    try:
+        c = m.context("a")
+        installed(c, upload(c, wheels / "cellfs_try-1.0-py3-none-any.whl") + "\n")
+        assert read(c / "packages") == "python: cellfs_try==1.0\n"
+        assert value(c, "a.py", "import cellfs_try; cellfs_try.VERSION") == "1.0"
+        until(lambda: not list(m.state.glob("contexts/*/settings")), 10 * SLOW)
+    finally:
+        m.close()
+
+
 def test_the_limit_of_the_disk_counts_packages(ctx, tmp_path):
     write(ctx / "config/disk", "20M")
     script = "dd if=/dev/zero of=$CELLFS_PACKAGES/big bs=1M count=400 2>/dev/null; sleep 20"
