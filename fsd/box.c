@@ -23,6 +23,9 @@ enum {
 	NEEDS_MAX = 60, /* prefixes for Jupyter kernels: box has room for more binds than that */
 };
 
+/* In the id of a meter: it is an install's. */
+#define OF_INSTALLS (1ULL << 63)
+
 enum box_event { E_UP, E_EMPTY, E_GIVE, E_END, E_COUNT };
 
 static const unsigned char steps[BOX_STATES][E_COUNT] = {
@@ -51,6 +54,7 @@ struct box {
 	struct net_link *net;
 	char *failure;
 	struct strings prefixes;      /* what it has of interpreters */
+	struct strings named;         /* FROM:TO, of an install: what the settings of the host's user name */
 	int64_t memory, processes, network;
 };
 
@@ -111,6 +115,8 @@ static struct metered *metered_of(struct box *b)
 	return b->use == FOR_CELLS ? &b->ctx->metered : &b->own_metered;
 }
 
+static void watch_disk(struct context *c);
+
 /* All its processes are gone. */
 static void gone(struct box *b)
 {
@@ -128,6 +134,7 @@ static void gone(struct box *b)
 	for (int i = 0; i < BOX_UP_FDS; i++)
 		drop_fd(&b->fds[i]);
 	strings_clear(&b->prefixes);
+	strings_clear(&b->named);
 	w->boxes_running--;
 	if (b->spare)
 		spare_box_gone(b->spare);
@@ -136,6 +143,8 @@ static void gone(struct box *b)
 	if (!c)
 		return;
 	c->box[use] = NULL;
+	if (use == FOR_INSTALLS) /* for who asks what the context takes now */
+		watch_disk(c);
 	kernels_swept(c, use);
 	if (why)
 		kernels_box_failed(c, use, why);
@@ -174,7 +183,7 @@ static void end(struct box *b)
 /* Without a spare's box there is still an ordinary one: that is no failure. */
 static void fail(struct box *b, const char *why)
 {
-	if (!b->failure && b->ctx && b->state != BOX_BINDING)
+	if (!b->failure && b->ctx && b->state != BOX_BINDING && b->state != BOX_DYING)
 		b->failure = xstrdup(why);
 	if (b->ctx)
 		context_log(b->ctx, "box: %s", why);
@@ -445,19 +454,20 @@ static void add_interpreters(struct box *b, struct strings *opts)
  * among the packages would have one when more are installed. */
 static void add_own(const struct box *b, struct strings *opts)
 {
+	bool installs = b->use == FOR_INSTALLS;
 	const struct {
 		const char *sub, *to;
 		bool writable;
 	} own[] = {
 		{ "workspace", "/workspace", true },
-		{ "home", "/home/user", true },
-		{ "packages", "/packages", b->network != NETWORK_OFF || b->use == FOR_INSTALLS },
-		{ "spool/code", "/spool/code", false },
+		{ installs ? NULL : "home", "/home/user", true }, /* ssh reads its settings there, whatever HOME is */
+		{ "packages", "/packages", b->network != NETWORK_OFF || installs },
+		{ installs ? "spool/install" : "spool/code", installs ? "/spool/install" : "/spool/code", false },
 		{ "spool/out", "/spool/out", true },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++) {
-		auto_free char *path = b->ctx ? context_abspath(b->ctx, own[i].sub) : NULL;
+		auto_free char *path = b->ctx && own[i].sub ? context_abspath(b->ctx, own[i].sub) : NULL;
 		if (path)
 			strings_addf(opts, "--%s=%s:%s", own[i].writable ? "rw" : "ro", path, own[i].to);
 		else
@@ -466,19 +476,13 @@ static void add_own(const struct box *b, struct strings *opts)
 }
 
 /* How the host's user gets packages; what that names is at the same path. */
-static void add_settings(struct context *c, struct strings *opts)
+static void add_settings(struct box *b, struct strings *opts)
 {
-	auto_free char *settings = context_abspath(c, "settings");
-	struct strings named = { 0 };
+	auto_free char *settings = context_abspath(b->ctx, "settings");
 
-	packages_put_settings(c, &named);
 	strings_addf(opts, "--ro=%s:/settings", settings);
-	for (size_t i = 0; i < named.n; i++) {
-		auto_free char *real = realpath(named.v[i], NULL);
-		if (real)
-			strings_addf(opts, "--prefix=%s:%s", real, named.v[i]);
-	}
-	strings_clear(&named);
+	for (size_t i = 0; i < b->named.n; i++)
+		strings_addf(opts, "--prefix=%s", b->named.v[i]);
 }
 
 static void add_options(struct box *b, struct strings *opts)
@@ -499,7 +503,7 @@ static void add_options(struct box *b, struct strings *opts)
 	}
 	add_own(b, opts);
 	if (b->use == FOR_INSTALLS)
-		add_settings(b->ctx, opts);
+		add_settings(b, opts);
 	strings_addf(opts, "--ro=%s:/kernels", w->opt.kernels_dir);
 	strings_addf(opts, "--ro=%s/artifacts:/artifacts", w->opt.state_dir);
 	add_interpreters(b, opts);
@@ -550,20 +554,28 @@ static int launch(struct box *b)
 	return 0;
 }
 
-/* Files that are still another's are given to the box first: one chown each, so by the worker. */
+/* What has to be done first, and by the worker: files that are still another's are given to the box, one chown each; for
+ * an install the settings of the host's user are read, which may lie anywhere. */
 struct gift {
 	struct box *box;
-	int contexts;
-	char uuid[37];
-	uid_t uid;
-	gid_t gid;
+	bool foreign, installs;
+	struct settings settings;
+	struct strings named;
 };
 
 static int give(void *arg)
 {
 	struct gift *g = arg;
+	struct settings *s = &g->settings;
 
-	return context_give_files(g->contexts, g->uuid, g->uid, g->gid);
+	if (g->installs)
+		settings_put(s);
+	for (size_t i = 0; i < s->named.n; i++) {
+		auto_free char *real = realpath(s->named.v[i], NULL);
+		if (real && !strchr(real, ':') && !strchr(s->named.v[i], ':'))
+			strings_addf(&g->named, "%s:%s", real, s->named.v[i]);
+	}
+	return g->foreign ? context_give_files(s->contexts, s->uuid, s->uid, s->gid) : 0;
 }
 
 static int bind_own(struct box *b);
@@ -583,6 +595,11 @@ static void given(void *arg, int r)
 	struct box *b = g->box;
 	struct timespec tick;
 
+	b->named = g->named;
+	for (size_t i = 0; b->ctx && i < g->settings.left.n; i++)
+		context_log(b->ctx, "packages: %s is not shown to the install: no such file, or one that is kept from it",
+			    g->settings.left.v[i]);
+	settings_clear(&g->settings);
 	free(g);
 	b->giving = false;
 	if (b->state != BOX_STARTING && b->state != BOX_BINDING) {
@@ -598,14 +615,14 @@ static void given(void *arg, int r)
 }
 
 /* Then launches it, or binds. */
-static void give_files(struct box *b)
+static void give_files(struct box *b, bool foreign)
 {
 	struct gift *g = xcalloc(1, sizeof(*g));
 
 	g->box = b;
-	g->contexts = b->world->contexts_dir;
-	memcpy(g->uuid, b->ctx->uuid, sizeof(g->uuid));
-	context_box_ids(b->ctx, &g->uid, &g->gid);
+	g->foreign = foreign;
+	g->installs = b->use == FOR_INSTALLS;
+	settings_init(&g->settings, b->ctx);
 	b->giving = true;
 	worker_do(b->world->worker, give, given, g);
 }
@@ -630,7 +647,7 @@ static struct box *box_alloc(struct world *w, struct context *c, enum box_use us
 	*b = (struct box){ .world = w, .ctx = c, .use = use, .state = BOX_STARTING, .memory = conf->v[C_MEMORY].v,
 			   .processes = conf->v[C_PROCESSES].v, .network = network_for(c, use, conf->v[C_NETWORK].v) };
 	if (use == FOR_INSTALLS)
-		metered_init(&b->own_metered, c->id);
+		metered_init(&b->own_metered, c->id | OF_INSTALLS);
 	memset(b->fds, -1, sizeof(b->fds));
 	w->boxes_running++;
 	make_group(b, conf);
@@ -650,8 +667,8 @@ static int start(struct context *c, enum box_use use, struct buf *why)
 	context_box_ids(c, &b->uid, &b->gid);
 	c->box[use] = b;
 	set_meter(b);
-	if (foreign) {
-		give_files(b);
+	if (foreign || use == FOR_INSTALLS) {
+		give_files(b, foreign);
 	} else if ((err = launch(b))) {
 		buf_printf(why, "box: %s", strerror(-err));
 		b->ctx = NULL;
@@ -729,7 +746,7 @@ int box_give(struct box *b, struct context *c)
 		start_meter(b);
 	}
 	if (!err && foreign)
-		give_files(b);
+		give_files(b, true);
 	else if (!err)
 		err = bind_own(b);
 	if (err)
@@ -938,15 +955,16 @@ int box_check_interpreter(struct context *c, const char *path)
 
 void box_over(void *arg, uint64_t id, enum meter_over what, int64_t amount)
 {
-	struct object *o = object_get(arg, id);
+	struct object *o = object_get(arg, id & ~OF_INSTALLS);
+	enum box_use use = id & OF_INSTALLS ? FOR_INSTALLS : FOR_CELLS;
 	auto_buf struct buf why = { 0 };
 
-	if (!o || o->type != O_CONTEXT || !(o->ctx->box[FOR_CELLS] || o->ctx->box[FOR_INSTALLS]))
+	if (!o || o->type != O_CONTEXT || !o->ctx->box[use])
 		return;
 	struct context *c = o->ctx;
 	switch (what) {
 	case OVER_MEMORY:
-		kernels_over_memory(c);
+		kernels_over_memory(c, use);
 		return;
 	case OVER_DISK:
 		buf_str(&why, "disk limit ");
@@ -960,5 +978,5 @@ void box_over(void *arg, uint64_t id, enum meter_over what, int64_t amount)
 		break;
 	}
 	context_log(c, "%s: %lld in use", why.s, (long long)amount);
-	kernels_kill(c, why.s);
+	kernels_kill(c, use, why.s);
 }

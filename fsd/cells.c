@@ -530,9 +530,10 @@ static int take_packages(struct context *c, const char *text, size_t n, bool *go
 static const struct taker {
 	const char *name;
 	int (*take)(struct context *c, const char *text, size_t n, bool *gone);
+	bool holds;
 } takers[] = {
-	{ "ctl", context_ctl },
-	{ "packages", take_packages },
+	{ "ctl", context_ctl, false },
+	{ "packages", take_packages, true },
 };
 
 static const struct taker *taker_find(const char *name)
@@ -546,6 +547,13 @@ static const struct taker *taker_find(const char *name)
 bool context_takes(const char *name)
 {
 	return taker_find(name);
+}
+
+bool context_holds(const char *name)
+{
+	const struct taker *t = taker_find(name);
+
+	return t && t->holds;
 }
 
 int context_take(struct context *c, const char *name, const char *text, size_t n, bool *gone)

@@ -1079,7 +1079,7 @@ int64_t cgroup_peak_end(const struct cgroup *c)
 {
 	int64_t peak = counter(c->peak, NULL);
 
-	return peak > c->peak_before ? peak : cgroup_memory(c);
+	return c->peak_before >= 0 && peak > c->peak_before ? peak : cgroup_memory(c);
 }
 
 int64_t cgroup_processes(const struct cgroup *c)

@@ -3,6 +3,7 @@
 #include "artifact.h"
 #include "box.h"
 #include "kernel.h"
+#include "packages.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -10,7 +11,8 @@
 enum { RECENT_MAX = 64 };
 
 static const char *const dirs[] = { "cells", "config", "config/env", "config/kernel", "drafts",
-				    "workspace", "home", "packages", "spool", "spool/code", "spool/out" };
+				    "workspace", "home", "packages", "spool", "spool/code",
+				    "spool/install", "spool/out" };
 
 char *context_path(const struct context *c, const char *sub)
 {
@@ -68,6 +70,8 @@ void context_take_ids(struct context *c, uid_t uid)
 	save_facts(c);
 }
 
+/* What its kernels may read. */
+static const char *const shown[] = { "spool/code", "spool/install" };
 /* What its kernels may write. */
 static const char *const given[] = { "workspace", "home", "packages", "spool/out" };
 
@@ -84,9 +88,11 @@ int context_make_dirs(struct context *c, bool *foreign)
 		if (mkdirat(c->world->contexts_dir, path, 0700) < 0 && errno != EEXIST)
 			return -errno;
 	}
-	auto_free char *code = context_path(c, "spool/code");
-	if (fchmodat(c->world->contexts_dir, code, 0755, 0) < 0)
-		return -errno;
+	for (size_t i = 0; i < ARRAY_SIZE(shown); i++) {
+		auto_free char *path = context_path(c, shown[i]);
+		if (fchmodat(c->world->contexts_dir, path, 0755, 0) < 0)
+			return -errno;
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(given) && geteuid() == 0; i++) {
 		auto_free char *path = context_path(c, given[i]);
 		if (fstatat(c->world->contexts_dir, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
@@ -236,6 +242,7 @@ int context_load(struct context *c)
 	c->loaded = true;
 	c->scheduling = true; /* nothing is to start while its past is read */
 	load_config(c);
+	packages_forget_settings(c); /* of a daemon that crashed */
 	err = index_load(c);
 	if (err)
 		context_log(c, "its history cannot be read: %s", strerror(-err));

@@ -106,6 +106,7 @@ struct context {
 	uint64_t kept_runs, kept_kib, oldest; /* OLDEST: no run before it is left */
 	struct usage usage;        /* of all runs that have ended, also of those that are forgotten */
 	int64_t disk_seen;         /* of the workspace, home and packages: what the meter knew last */
+	int64_t disk_noted;        /* the same as the index says it */
 	bool scheduling;
 	int groups;                /* `run all`s so far */
 };
@@ -212,6 +213,8 @@ int queue_admit(struct context *c, const char *name);
 /* A write to NAME, a file of C's that does what it is told; *GONE: the context was removed. -ENOENT: it is none. */
 int context_take(struct context *c, const char *name, const char *text, size_t n, bool *gone);
 bool context_takes(const char *name);
+/* Is what is written to NAME one text until it is closed? */
+bool context_holds(const char *name);
 /* Lines for `ctl`: every verb is checked before any is done. *GONE: the context was removed. */
 int context_ctl(struct context *c, const char *text, size_t n, bool *gone);
 void context_print_ctl(struct buf *out);

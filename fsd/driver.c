@@ -101,12 +101,14 @@ static void add_weak(const struct driver_plan *p, struct strings *args)
 {
 	static const char *const ro[] = { "/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/proc", "/dev" };
 	static const char *const rw[] = { "/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/ptmx", "/dev/pts", "/dev/shm" };
-	static const char *const own[] = { "workspace", "home", "packages", "spool/out" };
+	bool installs = p->lang->installs, net = installs || p->ctx->conf.v[C_NETWORK].v != NETWORK_OFF;
+	const char *const own[] = { "workspace", "spool/out", installs ? NULL : "home", net ? "packages" : NULL };
 	auto_free char *prefix = p->interpreter ? sandbox_prefix(p->interpreter) : NULL;
-	auto_free char *code = context_abspath(p->ctx, "spool/code");
+	auto_free char *code = context_abspath(p->ctx, installs ? "spool/install" : "spool/code");
+	auto_free char *packages = context_abspath(p->ctx, "packages");
 
 	strings_addf(args, "--weak");
-	if (p->lang->installs || p->ctx->conf.v[C_NETWORK].v != NETWORK_OFF)
+	if (net)
 		strings_addf(args, "--tcp");
 	for (size_t i = 0; i < ARRAY_SIZE(ro); i++)
 		strings_addf(args, "--ro=%s", ro[i]);
@@ -122,9 +124,11 @@ static void add_weak(const struct driver_plan *p, struct strings *args)
 		if (dir)
 			strings_addf(args, "--ro=%s", dir);
 	}
+	strings_addf(args, "--ro=%s", packages);
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++) {
-		auto_free char *path = context_abspath(p->ctx, own[i]);
-		strings_addf(args, "--rw=%s", path);
+		auto_free char *path = own[i] ? context_abspath(p->ctx, own[i]) : NULL;
+		if (path)
+			strings_addf(args, "--rw=%s", path);
 	}
 }
 
@@ -143,19 +147,21 @@ static void add_command(const struct driver_plan *p, struct strings *args)
 	}
 }
 
-/* Without a box nothing is bound, but the settings of an install are still copied. */
+/* Without a box there is nothing to wait for while the worker reads: these modes are for who trusts what runs. */
 static void add_settings(const struct driver_plan *p, struct strings *args)
 {
-	auto_free char *settings = context_abspath(p->ctx, "settings");
-	struct strings named = { 0 };
+	auto_free char *at = context_abspath(p->ctx, "settings");
+	struct settings s;
 
-	packages_put_settings(p->ctx, &named);
+	settings_init(&s, p->ctx);
+	settings_put(&s);
 	if (p->world->sandbox.mode == SANDBOX_WEAK) {
-		strings_addf(args, "--ro=%s", settings);
-		for (size_t i = 0; i < named.n; i++)
-			strings_addf(args, "--ro=%s", named.v[i]);
+		strings_addf(args, "--ro=%s", at);
+		strings_addf(args, "--rw=%s/home", at);
+		for (size_t i = 0; i < s.named.n; i++)
+			strings_addf(args, "--ro=%s", s.named.v[i]);
 	}
-	strings_clear(&named);
+	settings_clear(&s);
 }
 
 /* Options of box, and the driver's command. */

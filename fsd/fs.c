@@ -1070,11 +1070,10 @@ static void op_getlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, 
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
+	int err = is_mirror(ino) ? 0 : shape_flush(handle_of(fi), fuse_req_ctx(req)->pid);
 
-	if (!is_mirror(ino))
-		shape_flush(handle_of(fi), fuse_req_ctx(req)->pid);
 	lock_closed(&fs->locks, ino, fi->lock_owner);
-	reply_err(req, 0);
+	reply_err(req, -err);
 	waitq_wake(&fs->unlocked, 0);
 }
 

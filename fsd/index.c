@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <time.h>
 
+enum { PART = 0x80 }; /* with a kind: one of many, of which only the last says how far in the journal they go */
+
 struct idx {
 	uint32_t check;
 	uint16_t len;       /* of all, names included */
@@ -65,7 +67,10 @@ static int append(struct context *c, struct idx *x, const char *a, const char *b
 	x->sum = c->usage;
 	x->disk_seen = c->disk_seen;
 	print_record(x, a, b, &rec);
-	return store_append(&c->store, L_IDX, rec.s, rec.n, NULL, true);
+	int err = store_append(&c->store, L_IDX, rec.s, rec.n, NULL, true);
+	if (!err)
+		c->disk_noted = x->disk_seen;
+	return err;
 }
 
 static struct idx run_record(const struct rec *rec, uint64_t number, uint64_t from)
@@ -91,7 +96,8 @@ static int rewrite(struct context *c)
 	for (uint64_t n = 1; n <= c->nruns; n++) {
 		const struct rec *rec = &c->recs[n - 1];
 		const struct cell *cell = cell_at(c, rec->cell);
-		struct idx x = run_record(rec, n, 0), gone = { .kind = IDX_FORGOT, .number = n };
+		struct idx x = run_record(rec, n, 0), gone = { .kind = IDX_FORGOT | PART, .number = n };
+		x.kind |= PART;
 		if (rec->status != ST_NONE)
 			print_record(&x, cell ? cell->name : NULL, NULL, &b);
 		else if (!context_run(c, n))
@@ -99,7 +105,7 @@ static int rewrite(struct context *c)
 	}
 	list_for(it, &c->kernels) {
 		struct kernel *k = container_of(it, struct kernel, link);
-		struct idx x = { .kind = IDX_KERNEL, .number = k->generation };
+		struct idx x = { .kind = IDX_KERNEL | PART, .number = k->generation };
 		print_record(&x, k->key, NULL, &b);
 	}
 	struct idx whole = { .kind = IDX_WHOLE, .from = oldest_live(c, NULL), .end = c->store.end[L_JOURNAL],
@@ -228,7 +234,7 @@ static bool complete(struct context *c, const struct idx *x)
 
 	if (x->end > journal || x->from > journal)
 		return false;
-	if (x->kind != IDX_RUN)
+	if ((x->kind & ~PART) != IDX_RUN)
 		return true;
 	return plausible(c, x->number) && x->status >= ST_OK &&
 	       x->status <= ST_LOST && x->off <= results && x->size <= results - x->off &&
@@ -239,7 +245,7 @@ static void apply(struct reader *rd, const struct idx *x, const char *a, const c
 {
 	struct context *c = rd->c;
 
-	switch (x->kind) {
+	switch (x->kind & ~PART) {
 	case IDX_RUN:
 		ended(c, x, a);
 		break;
@@ -259,7 +265,7 @@ static void apply(struct reader *rd, const struct idx *x, const char *a, const c
 		break;
 	}
 	c->usage = x->sum;
-	c->disk_seen = x->disk_seen;
+	c->disk_seen = c->disk_noted = x->disk_seen;
 	rd->from = x->from;
 	rd->end = x->end;
 }
@@ -283,7 +289,7 @@ static size_t read_records(struct reader *rd, const char *p, size_t n, bool take
 		snprintf(b, sizeof(b), "%.*s", x.nb, p + at + sizeof(x) + x.na);
 		if (take)
 			apply(rd, &x, a, b);
-		*whole = x.end;
+		*whole = !(x.kind & PART);
 		at += x.len;
 	}
 	return at;

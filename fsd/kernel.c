@@ -347,6 +347,12 @@ static void on_cmd(void *arg, uint32_t events)
 		flush_commands(k);
 }
 
+/* An address of a package may have a password, and cells see all that is in spool/code. */
+static const char *code_sub(const struct kernel *k)
+{
+	return k->lang->installs ? "spool/install" : "spool/code";
+}
+
 /* Is there anything that a later cell could miss? */
 static bool has_state(const struct kernel *k)
 {
@@ -469,7 +475,7 @@ static int put_code(struct kernel *k, struct run *r)
 static void send_exec(struct kernel *k, struct run *r)
 {
 	auto_buf struct buf b = { 0 };
-	auto_free char *sub = xasprintf("spool/code/%s/%s", k->key, r->cell_name);
+	auto_free char *sub = xasprintf("%s/%s/%s", code_sub(k), k->key, r->cell_name);
 	auto_free char *path = context_inside(k->ctx, sub);
 
 	buf_printf(&b, "{\"op\":\"exec\",\"id\":%llu,\"n\":%lld,\"path\":", (unsigned long long)k->exec_id,
@@ -625,6 +631,8 @@ static void on_ready(struct kernel *k, const struct json *ev)
 	spares_want(k->ctx->world->spares, k->lang);
 	if (k->run)
 		exec_run(k);
+	else if (k->lang->installs)
+		kernel_kill(k, "nothing to install");
 	else
 		context_schedule(k->ctx);
 }
@@ -884,12 +892,13 @@ static bool was_oom(const struct kernel *k)
 static void kernel_gone(struct kernel *k)
 {
 	struct context *c = k->ctx;
-	struct run *next = k->state == K_DYING ? k->run : NULL; /* it came while the old kernel was dying */
+	bool dying = k->state == K_DYING; /* then its run is one that came meanwhile */
 	bool oom = was_oom(k);
 	auto_free char *why = oom ? memory_limit(c) : cause_of_death(k);
 	bool during_start = k->state == K_STARTING;
 
-	if (!next && k->run) {
+	step(k, E_KILL); /* it is gone already: nothing that ends its run is to end it once more */
+	if (!dying && k->run) {
 		k->run->state_preserved = false;
 		end_run(k, oom ? ST_OOM : ST_KILLED, why);
 	} else {
@@ -917,8 +926,8 @@ static void kernel_gone(struct kernel *k)
 	str_set(&k->failed, NULL);
 	world_touch(c->world);
 	box_left(c, kernel_use(k), oom);
-	if (next)
-		kernel_run(k, next);
+	if (k->run)
+		kernel_run(k, k->run);
 	else
 		context_schedule(c);
 }
@@ -1033,30 +1042,45 @@ static void kill_as(struct kernel *k, const char *why, enum run_status how)
 	kernel_kill(k, why);
 }
 
-/* The one that runs a cell; false if there is none. */
-static bool kill_busy(struct context *c, const char *why, enum run_status how)
+/* The one in that box that runs something; false if there is none. */
+static bool kill_busy(struct context *c, enum box_use use, const char *why, enum run_status how)
 {
 	struct kernel *busy = c->active ? c->active->kernel : NULL;
 
-	if (busy)
-		kill_as(busy, why, how);
-	return busy;
+	if (!busy || kernel_use(busy) != use)
+		return false;
+	kill_as(busy, why, how);
+	return true;
+}
+
+/* All in that box. */
+static void kill_all(struct context *c, enum box_use use, const char *why)
+{
+	if (use == FOR_CELLS) {
+		context_stop(c, why, false);
+		return;
+	}
+	list_for_safe(it, tmp, &c->kernels) {
+		struct kernel *k = container_of(it, struct kernel, link);
+		if (kernel_use(k) == use)
+			kernel_kill(k, why);
+	}
 }
 
 /* Memory that is no process's goes with the box only. */
-void kernels_over_memory(struct context *c)
+void kernels_over_memory(struct context *c, enum box_use use)
 {
 	auto_free char *why = memory_limit(c);
 
 	context_log(c, "out of memory: %s", why);
-	if (!kill_busy(c, why, ST_OOM))
-		context_stop(c, why, false);
+	if (!kill_busy(c, use, why, ST_OOM))
+		kill_all(c, use, why);
 }
 
-void kernels_kill(struct context *c, const char *why)
+void kernels_kill(struct context *c, enum box_use use, const char *why)
 {
-	if (!kill_busy(c, why, ST_KILLED))
-		context_stop(c, why, false);
+	if (!kill_busy(c, use, why, ST_KILLED))
+		kill_all(c, use, why);
 }
 
 static void on_timer(void *arg)
@@ -1101,7 +1125,7 @@ static int open_spool(struct kernel *k)
 {
 	drop_fd(&k->code_dir);
 	drop_fd(&k->spool);
-	k->code_dir = fresh_dir(k->ctx, "spool/code", k->key, false);
+	k->code_dir = fresh_dir(k->ctx, code_sub(k), k->key, false);
 	k->spool = fresh_dir(k->ctx, "spool/out", k->key, true);
 	return k->code_dir < 0 ? k->code_dir : MIN(k->spool, 0);
 }

@@ -86,8 +86,8 @@ void kernels_box_up(struct context *c, enum box_use use);
 void kernels_box_failed(struct context *c, enum box_use use, const char *why);
 void kernels_swept(struct context *c, enum box_use use);
 /* The box has more memory than it may: the kernel that runs a cell ends, or all. */
-void kernels_over_memory(struct context *c);
+void kernels_over_memory(struct context *c, enum box_use use);
 /* The same for any other reason. */
-void kernels_kill(struct context *c, const char *why);
+void kernels_kill(struct context *c, enum box_use use, const char *why);
 
 #endif

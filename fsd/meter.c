@@ -36,6 +36,7 @@ struct meter {
 	dev_t dev;
 	bool dead;           /* freed with its last job */
 	meter_fn *fn;
+	meter_scanned_fn *scanned; /* NULL: nobody asks */
 	void *arg;
 	struct list all;     /* those that wait longest for a scan first */
 	struct timer timer;
@@ -470,6 +471,7 @@ static void scan_finish(struct meter_job *j)
 	x->scan_written = s->begin_written;
 	x->scan_took = j->took;
 	x->disk = disk_usage(x);
+	x->seen = true;
 	if (!x->known) {
 		fs_look(m);
 		disk_first(m, x);
@@ -481,6 +483,8 @@ static void scan_finish(struct meter_job *j)
 		x->calm_written = x->written;
 	}
 	disk_check(m, x);
+	if (m->scanned)
+		m->scanned(m->arg, x->id);
 }
 
 static bool scan_due(const struct meter *m, const struct metered *x, int64_t now)
@@ -892,6 +896,11 @@ struct meter *meter_new(struct loop *loop, struct worker *worker, int state_dir,
 		m->dev = st.st_dev;
 	fs_look(m);
 	return m;
+}
+
+void meter_on_scan(struct meter *m, meter_scanned_fn *fn)
+{
+	m->scanned = fn;
 }
 
 void meter_free(struct meter *m)

@@ -30,6 +30,9 @@ typedef void meter_fn(void *arg, uint64_t id, enum meter_over what, int64_t amou
 
 /* STATE_DIR: a directory of the file system to watch; stays the caller's. */
 struct meter *meter_new(struct loop *loop, struct worker *worker, int state_dir, meter_fn *fn, void *arg);
+/* Called with the same ARG when a scan of ID has ended. It must not take anything away from the meter. */
+typedef void meter_scanned_fn(void *arg, uint64_t id);
+void meter_on_scan(struct meter *m, meter_scanned_fn *fn);
 /* Forgets all that was added. Before or after the worker's end. NULL is fine. */
 void meter_free(struct meter *m);
 
@@ -46,6 +49,7 @@ struct metered {
 	struct meter_usage disk;     /* of the last scan, with removed files that are open */
 	int64_t rss, rss_peak;       /* sum over all processes: an upper bound */
 	int64_t memory, memory_peak; /* as compared with the limit: PSS if it was needed, else RSS */
+	bool seen;                   /* a scan has ended once: before, DISK has removed files only */
 
 	/* The meter's. */
 	struct list link;

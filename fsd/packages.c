@@ -7,10 +7,12 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 enum {
+	LINES_MAX = 1000,
 	LIST_MAX = 1 << 20,     /* bytes that are shown of each language */
 	SETTING_MAX = 64 << 10,
 	NAMED_MAX = 8,          /* files of the host that settings may name */
@@ -132,37 +134,67 @@ static bool is_listed(const struct package *it, const struct buf *list)
 	return at;
 }
 
-/* Calls FN for every line of TEXT that says something that is not so yet. Returns how many, or -EINVAL. */
+/* Do they mean the same package? SPEC begins with NAME, and goes on with what is no part of a name. */
+static bool is_of(const struct package *spec, const struct package *name)
+{
+	size_t n = strlen(name->spec);
+	unsigned char after = strncasecmp(spec->spec, name->spec, n) ? 'x' : spec->spec[n];
+
+	return spec->lang == name->lang && !isalnum(after) && (!after || !strchr("-_./", after));
+}
+
+/* The packages of TEXT, which is changed. Returns how many, or -errno with a sentence in WHY. */
+static int parse_text(const struct langs *ls, char *text, struct package *v, struct buf *why)
+{
+	int n = 0;
+
+	for (char *line = text, *next; line; line = next) {
+		next = strchr(line, '\n');
+		if (next)
+			*next++ = 0;
+		if (n == LINES_MAX) {
+			buf_printf(why, "more than %d lines", LINES_MAX);
+			return -E2BIG;
+		}
+		int r = parse_line(ls, line, &v[n], why);
+		if (r < 0)
+			return r;
+		n += !r;
+	}
+	for (int i = 0; i < n; i++)
+		for (int k = 0; v[i].removes && k < n; k++)
+			if (!v[k].removes && is_of(&v[k], &v[i])) {
+				buf_printf(why, "%s is to be removed and to be installed", v[i].spec);
+				return -EINVAL;
+			}
+	return n;
+}
+
+/* Calls FN for every line of TEXT that says something that is not so yet. Returns how many, or -errno. */
 static int each_item(struct context *c, const char *text, size_t n, void (*fn)(struct buf *out, const struct package *it),
 		     struct buf *out, struct buf *why)
 {
 	auto_free char *copy = xstrndup(text, n);
 	auto_buf struct buf list = { 0 };
-	int count = 0;
+	struct package v[LINES_MAX];
+	int all = parse_text(&c->world->langs, copy, v, why), count = 0;
 
 	packages_print(c, &list);
-	for (char *line = copy, *next; line; line = next) {
-		struct package it;
-		next = strchr(line, '\n');
-		if (next)
-			*next++ = 0;
-		int r = parse_line(&c->world->langs, line, &it, why);
-		if (r < 0)
-			return r;
-		if (r || (!it.removes && is_listed(&it, &list)))
+	for (int i = 0; i < all; i++) {
+		if (!v[i].removes && is_listed(&v[i], &list))
 			continue;
 		count++;
 		if (fn)
-			fn(out, &it);
+			fn(out, &v[i]);
 	}
-	return count;
+	return all < 0 ? all : count;
 }
 
-int packages_write(struct context *c, const char *text, size_t n)
+/* How many lines of TEXT there is something to do for, or -EINVAL with a line in the log. */
+static int count_items(struct context *c, const char *text, size_t n)
 {
 	auto_buf struct buf why = { 0 };
 	const struct lang *in = &c->world->langs.installer;
-	struct run *r;
 	int count = -EINVAL;
 
 	if (!in->interpreter)
@@ -173,9 +205,24 @@ int packages_write(struct context *c, const char *text, size_t n)
 		count = each_item(c, text, n, NULL, NULL, &why);
 	if (count < 0)
 		context_log(c, "packages: not accepted: %s", why.s);
+	return count;
+}
+
+int packages_check(struct context *c, const char *text, size_t n)
+{
+	int count = count_items(c, text, n);
+
+	return count > 0 ? queue_admit(c, c->world->langs.installer.name) : count;
+}
+
+int packages_write(struct context *c, const char *text, size_t n)
+{
+	struct run *r;
+	int count = count_items(c, text, n);
+
 	if (count <= 0)
 		return count;
-	int err = context_queue(c, in->name, text, n, &r);
+	int err = context_queue(c, c->world->langs.installer.name, text, n, &r);
 	if (!err)
 		context_schedule(c);
 	return err;
@@ -237,9 +284,13 @@ void packages_env(struct world *w, const struct context *c, const struct lang *l
 {
 	bool full = w->sandbox.mode == SANDBOX_FULL;
 	auto_free char *at = c ? context_inside(c, "packages") : xstrdup("/packages");
+	static const char system[] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 	const char *kernels = full ? "/kernels" : w->opt.kernels_dir;
 
-	strings_addf(env, "PATH=%s/packages/bin:%s/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", kernels, at);
+	if (l->installs) /* cells with a network may have put any program among the packages */
+		strings_addf(env, "PATH=%s:%s/bin", system, at);
+	else
+		strings_addf(env, "PATH=%s/packages/bin:%s/bin:%s", kernels, at, system);
 	strings_addf(env, "CELLFS_PACKAGES=%s", at);
 	strings_addf(env, "PYTHONPATH=%s/packages/python", kernels);
 	strings_addf(env, "NODE_PATH=%s/lib/node_modules", at);
@@ -247,8 +298,10 @@ void packages_env(struct world *w, const struct context *c, const struct lang *l
 		return;
 	/* What cells have put into their home is no setting: a new box has an empty /tmp. */
 	auto_free char *settings = context_inside(c, "settings");
-	strings_addf(env, "HOME=%s", full ? "/tmp" : at);
+	strings_addf(env, "HOME=%s%s", full ? "/tmp" : settings, full ? "" : "/home");
 	strings_addf(env, "CELLFS_SETTINGS=%s", settings);
+	if (!full)
+		strings_addf(env, "TMPDIR=%s/home", settings);
 	for (char **e = environ; *e; e++)
 		if (is_setting(*e))
 			strings_add(env, xstrdup(*e));
@@ -269,81 +322,187 @@ static const struct setting_file {
 	{ "R/Renviron", { "R_ENVIRON_USER" }, "~/.Renviron" },
 };
 
-/* An absolute path, or one that begins with ~. */
+/* Settings and variables whose values are files that an install has to see. */
+static const char *const naming[] = { "find-links", "cert", "client-cert", "constraint", "cafile", "PIP_FIND_LINKS", "PIP_CERT",
+				      "PIP_CLIENT_CERT", "PIP_CONSTRAINT", "npm_config_cafile", "NPM_CONFIG_CAFILE",
+				      "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+				      "NODE_EXTRA_CA_CERTS" };
+
+static bool is_naming(const char *key, size_t n)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(naming); i++)
+		if (n == strlen(naming[i]) && !strncmp(key, naming[i], n))
+			return true;
+	return false;
+}
+
+/* PATH, its ~ replaced; NULL if it is not absolute then. */
 static char *host_path(const char *path)
 {
 	const char *home = getenv("HOME");
 
-	if (!path || *path != '~')
-		return path ? xstrdup(path) : NULL;
-	return home && path[1] == '/' ? xasprintf("%s%s", home, path + 1) : NULL;
+	if (path && *path == '/')
+		return xstrdup(path);
+	return path && home && *home == '/' && !strncmp(path, "~/", 2) ? xasprintf("%s%s", home, path + 1) : NULL;
 }
 
 static char *setting_path(const struct setting_file *f)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(f->variables); i++)
 		if (f->variables[i] && getenv(f->variables[i]))
-			return xstrdup(getenv(f->variables[i]));
+			return host_path(getenv(f->variables[i]));
 	return host_path(f->path);
 }
 
-/* DIR/NAME with TEXT, for the box's user alone. */
-static int put_setting(int dir, const char *name, const struct buf *text, uid_t uid, gid_t gid)
+/* Is PATH at, below or above DIR? */
+static bool overlaps(const char *path, const char *dir)
 {
-	auto_close int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0400);
-	int err = fd < 0 ? -errno : pwrite_all(fd, text->s, text->n, 0);
+	size_t n = strlen(path), m = strlen(dir);
 
-	if (!err && uid != geteuid() && fchown(fd, uid, gid) < 0)
-		err = -errno;
-	return err;
+	return !strncmp(path, dir, MIN(n, m)) && (n == m || (n < m ? dir[n] : path[m]) == '/');
 }
 
-/* The files of the host that TEXT names, so far as they are not in WORDS yet. */
-static void add_named(const struct world *w, const char *text, struct strings *words)
+/* What a box cannot have at its own place, or must not. */
+static bool is_kept(const struct settings *s, const char *path)
 {
-	static const char ends[] = " \t\r\n\"'=,:";
+	static const char *const own[] = { "/workspace", "/packages", "/home/user", "/spool", "/kernels", "/settings",
+					   "/artifacts", "/proc", "/dev", "/sys" };
+	const char *home = getenv("HOME");
+	bool is = !path[1] || (home && !strncmp(path, home, strlen(path)) && strlen(path) <= strlen(home));
 
-	for (const char *p = text; *p && words->n < NAMED_MAX;) {
-		p += strspn(p, ends);
-		if (!strncmp(p, "///", 3)) /* of file:// */
-			p += 2;
-		size_t n = strcspn(p, ends);
-		auto_free char *word = xstrndup(p, n), *path = *word == '/' || *word == '~' ? host_path(word) : NULL;
-		auto_free char *real = path ? realpath(path, NULL) : NULL;
-		struct stat st;
-		if (real && real[1] && !stat(real, &st) && (S_ISDIR(st.st_mode) || S_ISREG(st.st_mode)) &&
-		    strncmp(w->opt.state_dir, real, strlen(real)) && !strings_have(words, path))
-			strings_addf(words, "%s", path);
-		p += n;
+	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
+		is |= overlaps(path, own[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(s->out); i++)
+		is |= overlaps(path, s->out[i]);
+	return is;
+}
+
+/* WORD, which a setting names, is shown to the install if it is a file of the host. */
+static void add_named(struct settings *s, const char *word)
+{
+	auto_free char *path = host_path(strncmp(word, "file://", 7) ? word : word + 7);
+	struct stat st;
+
+	if (!path || strings_have(&s->named, path))
+		return;
+	auto_free char *real = is_kept(s, path) ? NULL : realpath(path, NULL);
+	if (real && !is_kept(s, real) && s->named.n < NAMED_MAX && !stat(real, &st) &&
+	    (S_ISDIR(st.st_mode) || S_ISREG(st.st_mode)))
+		strings_addf(&s->named, "%s", path);
+	else
+		strings_addf(&s->left, "%s", path);
+}
+
+static void add_words(struct settings *s, const char *text, size_t n)
+{
+	static const char ends[] = " \t\r\"'";
+	auto_free char *copy = xstrndup(text, n);
+
+	for (char *word = copy + strspn(copy, ends), *next; *word; word = next) {
+		next = word + strcspn(word, ends);
+		if (*next)
+			*next++ = 0;
+		next += strspn(next, ends);
+		add_named(s, word);
 	}
 }
 
-void packages_put_settings(struct context *c, struct strings *named)
+/* Lines `key = value`; what is indented goes on with the value before it. */
+static void add_lines(struct settings *s, const char *text)
 {
-	auto_free char *path = context_path(c, "settings");
-	uid_t uid;
-	gid_t gid;
+	bool names = false;
 
-	packages_forget_settings(c);
-	context_box_ids(c, &uid, &gid);
-	if (mkdirat(c->world->contexts_dir, path, 0755) < 0)
+	for (const char *line = text, *end; *line; line = end + (*end != 0)) {
+		end = line + strcspn(line, "\n");
+		size_t indent = strspn(line, " \t"), key = strcspn(line + indent, " \t=\n");
+		const char *value = line;
+		if (line[indent] == '#' || line[indent] == ';')
+			continue;
+		if (!indent) {
+			names = is_naming(line, key);
+			value = line + key + strspn(line + key, " \t=");
+		}
+		if (names && value < end)
+			add_words(s, value, end - value);
+	}
+}
+
+/* TEXT as it has to be where HOME is another directory. */
+static void add_expanded(struct buf *out, const char *text)
+{
+	for (const char *p = text; *p; p++) {
+		bool starts = p == text || strchr(" \t\n=\"'", p[-1]);
+		auto_free char *home = starts && !strncmp(p, "~/", 2) ? host_path("~/") : NULL;
+		if (home)
+			buf_str(out, home), p++;
+		else
+			buf_char(out, *p);
+	}
+}
+
+/* DIR/NAME with TEXT, for the box's user alone. */
+static void put_setting(const struct settings *s, int dir, const char *name, const char *text)
+{
+	auto_buf struct buf b = { 0 };
+
+	add_expanded(&b, text);
+	auto_close int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0400);
+	if (fd >= 0 && !pwrite_all(fd, b.s, b.n, 0) && s->uid != geteuid() && fchown(fd, s->uid, s->gid) < 0)
+		unlinkat(dir, name, 0);
+}
+
+/* No fifo, no device, nothing of ours. */
+static int read_setting(const struct settings *s, const char *path, struct buf *text)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(s->out); i++)
+		if (overlaps(path, s->out[i]))
+			return -EXDEV;
+	auto_close int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	struct stat st;
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > SETTING_MAX)
+		return -EINVAL;
+	buf_grow(text, st.st_size + 1);
+	ssize_t n = pread(fd, text->s, st.st_size, 0);
+	text->n = MAX(n, 0);
+	text->s[text->n] = 0;
+	return 0;
+}
+
+void settings_init(struct settings *s, struct context *c)
+{
+	*s = (struct settings){ .contexts = c->world->contexts_dir, .out = { c->world->opt.state_dir, c->world->opt.mountpoint } };
+	memcpy(s->uuid, c->uuid, sizeof(s->uuid));
+	context_box_ids(c, &s->uid, &s->gid);
+}
+
+void settings_clear(struct settings *s)
+{
+	strings_clear(&s->named);
+	strings_clear(&s->left);
+}
+
+void settings_put(struct settings *s)
+{
+	auto_free char *path = xasprintf("%s/settings", s->uuid), *home = xasprintf("%s/home", path);
+
+	delete_tree(s->contexts, path);
+	if (mkdirat(s->contexts, path, 0755) < 0 || mkdirat(s->contexts, home, 0700) < 0)
 		return;
-	auto_close int dir = openat(c->world->contexts_dir, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	auto_close int dir = openat(s->contexts, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	for (size_t i = 0; i < ARRAY_SIZE(setting_files); i++) {
 		const struct setting_file *f = &setting_files[i];
 		auto_free char *from = setting_path(f), *sub = xstrndup(f->name, strcspn(f->name, "/"));
 		auto_buf struct buf text = { 0 };
-		if (!from || read_file(AT_FDCWD, from, SETTING_MAX, &text) || !text.n)
+		if (!from || read_setting(s, from, &text) || !text.n)
 			continue;
 		mkdirat(dir, sub, 0755);
-		int err = put_setting(dir, f->name, &text, uid, gid);
-		if (err)
-			context_log(c, "packages: %s: %s", from, strerror(-err));
-		add_named(c->world, text.s, named);
+		put_setting(s, dir, f->name, text.s);
+		if (*f->name != 'R')
+			add_lines(s, text.s);
 	}
 	for (char **e = environ; *e; e++)
-		if (is_setting(*e))
-			add_named(c->world, strchr(*e, '=') + 1, named);
+		if (is_naming(*e, strcspn(*e, "=")))
+			add_words(s, strchr(*e, '=') + 1, strlen(strchr(*e, '=') + 1));
 }
 
 void packages_forget_settings(struct context *c)

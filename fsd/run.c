@@ -356,6 +356,8 @@ static int commit(struct run *r, off_t off, size_t size)
 	struct rec *rec = context_rec(r->ctx, r->number);
 	off_t fin_off;
 	uint32_t fin_len;
+
+	usage_count(r); /* not before: the index must not count a run that it does not know as ended */
 	int err = write_finished(r, off, size, &fin_off, &fin_len);
 
 	rec->status = r->status;
@@ -425,7 +427,6 @@ static void record(struct run *r)
 	auto_buf struct buf b = { 0 };
 	off_t off = 0;
 
-	usage_count(r);
 	run_save(r, &b);
 	int err = store_append(&c->store, L_RES, b.s, b.n, &off, true);
 	if (!err && c->world->opt.sync_always && !c->world->stopping) {

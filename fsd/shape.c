@@ -1,5 +1,7 @@
 #include "shape.h"
 
+#include "packages.h"
+
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
@@ -519,10 +521,26 @@ static int write_body(struct handle *h, const char *p, size_t n, off_t off)
 	return err;
 }
 
+/* What belongs together may come in pieces, which end anywhere: it is done when the file is closed. What is wrong with
+ * whole lines is told at once, because few look at what close says. */
+static int write_ctl(struct handle *h, const struct node *n, const char *p, size_t size)
+{
+	bool gone = false;
+
+	if (!context_holds(n->row->name))
+		return context_take(n->ctx, n->row->name, p, size, &gone);
+	size_t was = h->held.n;
+	buf_add(&h->held, p, size);
+	const char *nl = memrchr(h->held.s, '\n', h->held.n);
+	int err = h->held.n > VALUE_MAX ? -EFBIG : nl ? packages_check(n->ctx, h->held.s, nl + 1 - h->held.s) : 0;
+	if (err)
+		h->held.n = was;
+	return err;
+}
+
 int shape_write(struct handle *h, const char *p, size_t size, off_t off)
 {
 	struct node n;
-	bool gone = false;
 	int err;
 
 	if (h->shape == S_BODY)
@@ -531,7 +549,7 @@ int shape_write(struct handle *h, const char *p, size_t size, off_t off)
 	if (err)
 		return err;
 	if (h->shape == S_CTL)
-		return context_take(n.ctx, n.row->name, p, size, &gone);
+		return write_ctl(h, &n, p, size);
 	return h->shape == S_VALUE ? write_value(h, &n, p, size, off) : -EPERM;
 }
 
@@ -574,10 +592,18 @@ int shape_truncate(struct handles *set, const struct node *n, struct handle *h, 
 	}
 }
 
-void shape_flush(struct handle *h, pid_t pid)
+int shape_flush(struct handle *h, pid_t pid)
 {
+	struct node n;
+	bool gone = false;
+
 	if (h->shape == S_BODY && h->writing)
 		body_flushed(h->body, &h->writer, pid);
+	if (!h->held.n || node_get(h->set->world, h->ino, &n))
+		return 0;
+	int err = context_take(n.ctx, n.row->name, h->held.s, h->held.n, &gone);
+	buf_reset(&h->held);
+	return err;
 }
 
 void shape_release(struct handle *h)
@@ -594,6 +620,7 @@ void shape_release(struct handle *h)
 	if (h->body)
 		body_closed(h->body, h->writing ? &h->writer : NULL);
 	buf_free(&h->text);
+	buf_free(&h->held);
 	extents_free(&h->x);
 	free(h);
 }

@@ -26,6 +26,7 @@ struct handle {
 	enum shape shape;
 	bool nonblock;
 	struct buf text;          /* S_TEXT and its like: what was printed; S_VALUE: what is being written */
+	struct buf held;          /* S_CTL: what was written, until it is complete */
 	bool truncated, wrote;
 	enum store_log log;       /* content in a log */
 	struct extents x;
@@ -62,7 +63,7 @@ int shape_read(struct handle *h, size_t size, off_t off, bool expired, struct re
 /* Returns 0 or -errno; all N bytes are taken. */
 int shape_write(struct handle *h, const char *p, size_t n, off_t off);
 int shape_truncate(struct handles *set, const struct node *n, struct handle *h, off_t size);
-void shape_flush(struct handle *h, pid_t pid);
+int shape_flush(struct handle *h, pid_t pid);
 void shape_release(struct handle *h);
 /* Events that are ready; *Q is woken when there may be others. */
 unsigned shape_poll(struct handle *h, struct waitq **q);

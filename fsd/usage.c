@@ -13,84 +13,67 @@
 
 /* ---- one process ---- */
 
-static int open_proc(pid_t pid, const char *name, int flags)
-{
-	char path[48];
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
-	return open(path, flags | O_CLOEXEC);
-}
-
 void gauge_close(struct gauge *g)
 {
 	if (!g->pid)
 		return;
 	drop_fd(&g->status);
-	drop_fd(&g->stat);
-	drop_fd(&g->refs);
-	drop_fd(&g->above);
 	*g = (struct gauge){ 0 };
 }
 
-/* GROUP: it tells the CPU time, so that nobody has to. */
-static void gauge_open(struct kernel *k, bool group)
+static void gauge_open(struct kernel *k)
 {
 	struct gauge *g = &k->gauge;
+	char path[48];
 
 	if (g->pid == k->pid)
 		return;
 	gauge_close(g);
 	g->pid = k->pid;
 	g->supervisor = k->joined ? k->joined : k->box;
-	g->status = open_proc(g->pid, "status", O_RDONLY);
-	g->refs = open_proc(g->pid, "clear_refs", O_WRONLY);
-	g->stat = group ? -1 : open_proc(g->pid, "stat", O_RDONLY);
-	g->above = group ? -1 : open_proc(g->supervisor, "stat", O_RDONLY);
+	snprintf(path, sizeof(path), "/proc/%d/status", g->pid);
+	g->status = open(path, O_RDONLY | O_CLOEXEC);
 }
 
+/* -1: it cannot be told. */
 static int64_t clock_of(pid_t pid)
 {
 	clockid_t id;
 	struct timespec ts;
 
-	return pid > 0 && !clock_getcpuclockid(pid, &id) && !clock_gettime(id, &ts) ? ts_to_us(ts) : 0;
+	return pid > 0 && !clock_getcpuclockid(pid, &id) && !clock_gettime(id, &ts) ? ts_to_us(ts) : -1;
 }
 
-/* CPU time of the children that a process has waited for. */
-static int64_t waited_us(int stat)
+/* The driver's. Its number may be another process's once it was waited for, so that is looked at behind. */
+static int64_t own_us(const struct kernel *k)
 {
-	char text[1024], *end;
-	ssize_t n = stat < 0 ? -1 : pread(stat, text, sizeof(text) - 1, 0);
-	long long user, system;
+	int64_t us = clock_of(k->gauge.pid);
+	bool gone = k->driver < 0 || (syscall(SYS_pidfd_send_signal, k->driver, 0, NULL, 0) < 0 && errno == ESRCH);
 
-	text[MAX(n, 0)] = 0;
-	end = strrchr(text, ')');
-	if (!end || sscanf(end, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %lld %lld", &user, &system) != 2)
-		return 0;
-	return (user + system) * (1000000 / sysconf(_SC_CLK_TCK));
+	return gone ? -1 : us;
 }
 
-/* Its highest RSS since `refs` was written, 0 for one that is a zombie; -1: it is gone. */
-static int64_t highest(const struct gauge *g)
+static int64_t since(int64_t begin, int64_t end)
 {
-	char text[4096], *at;
+	return begin < 0 || end < begin ? 0 : end - begin;
+}
+
+static int64_t field(const char *status, const char *name)
+{
+	const char *at = strstr(status, name);
+
+	return at ? MAX(strtoll(at + strlen(name), NULL, 10), 0) << 10 : 0;
+}
+
+/* The driver's RSS: the most in its life, *NOW at this moment. Both 0 for one that is over. */
+static int64_t highest(const struct gauge *g, int64_t *now)
+{
+	char text[4096];
 	ssize_t n = g->status < 0 ? -1 : pread(g->status, text, sizeof(text) - 1, 0);
 
-	if (n <= 0)
-		return -1;
-	text[n] = 0;
-	at = strstr(text, "\nVmHWM:");
-	return at ? MAX(strtoll(at + 7, NULL, 10), 0) << 10 : 0;
-}
-
-/* Without a group: the driver, what it and its supervisor have waited for. A driver without a box may hold a file of
- * our mount as it calls execve: then reading its `stat` would wait for ourselves. It is read only while it answers. */
-static int64_t all_us(const struct kernel *k, int64_t own)
-{
-	const struct gauge *g = &k->gauge;
-	bool calm = k->boxed || k->state != K_DYING;
-
-	return own + (calm ? waited_us(g->stat) : 0) + waited_us(g->above) + clock_of(g->supervisor);
+	text[MAX(n, 0)] = 0;
+	*now = field(text, "\nVmRSS:");
+	return field(text, "\nVmHWM:");
 }
 
 /* ---- one run ---- */
@@ -105,32 +88,41 @@ void usage_begin(struct run *r)
 	struct kernel *k = r->kernel;
 	struct cgroup *group = group_of(k);
 	struct gauge *g = &k->gauge;
+	int64_t now;
 
 	if (k->pid <= 0)
 		return;
-	gauge_open(k, group);
-	if (g->refs >= 0 && pwrite(g->refs, "5", 1, 0) < 0) /* VmHWM begins anew */
-		drop_fd(&g->refs);
-	g->own = clock_of(g->pid);
+	gauge_open(k);
+	g->highest = highest(g, &now);
+	g->own = own_us(k);
 	if (group)
 		cgroup_peak_begin(group);
 	k->ctx->metered.memory_peak = 0;
-	g->all = group ? cgroup_cpu_us(group) : all_us(k, g->own);
+	g->all = group ? cgroup_cpu_us(group) : -1;
+	g->grouped = g->all >= 0;
+	if (!g->grouped && g->own >= 0) /* what `dead_cpu` has of before */
+		g->all = g->own + MAX(clock_of(g->supervisor), 0);
 }
 
 /* A group's peak has the cache of files in it, which is nobody's need: what is left of it at the end is taken off. So that
  * nobody hides his memory behind files that he then writes, what the meter saw of the processes stays. */
-static int64_t peak_of(const struct kernel *k, const struct cgroup *group, int64_t highest)
+static int64_t peak_of(const struct kernel *k, const struct cgroup *group)
 {
+	const struct gauge *g = &k->gauge;
 	int64_t seen = k->boxed && kernel_use(k) == FOR_CELLS ? k->ctx->metered.memory_peak : 0;
-	int64_t peak = group ? cgroup_peak_end(group) : seen;
+	int64_t peak = group ? cgroup_peak_end(group) : -1;
+	int64_t now, own = highest(g, &now);
 
-	if (group && peak > highest) {
+	if (own <= g->highest) /* that was before */
+		own = now;
+	if (peak < 0) { /* no group, or one that does not count memory */
+		peak = seen;
+	} else if (peak > own) {
 		int64_t needed = peak - cgroup_cached(group);
 		peak = MAX(needed, MIN(seen, peak));
 	}
-	peak = MAX(peak, highest);
-	return peak > 0 ? peak : k->gauge.dead_rss;
+	peak = MAX(peak, own);
+	return peak > 0 ? peak : g->dead_rss;
 }
 
 void usage_end(struct run *r)
@@ -143,12 +135,11 @@ void usage_end(struct run *r)
 		return;
 	struct cgroup *group = group_of(k);
 	struct gauge *g = &k->gauge;
-	int64_t rss = highest(g), own = rss < 0 ? 0 : clock_of(g->pid);
-	int64_t all = group ? cgroup_cpu_us(group) : rss < 0 || g->dead_cpu ? g->dead_cpu : all_us(k, own);
+	int64_t all = !g->grouped ? g->dead_cpu : group ? cgroup_cpu_us(group) : -1;
 
 	/* A group's count may be late by a tick of the scheduler, so what is late from before is not this run's. */
-	r->cpu_us = MIN(MAX(MAX(own - g->own, all - g->all), 0), most);
-	r->max_rss = peak_of(k, group, MAX(rss, 0));
+	r->cpu_us = MIN(MAX(since(g->own, own_us(k)), since(g->all, all)), most);
+	r->max_rss = peak_of(k, group);
 }
 
 void usage_of_dead(struct kernel *k, pid_t supervisor)
@@ -190,11 +181,11 @@ void usage_add(struct usage *sum, const struct usage *u)
 bool usage_see_disk(struct context *c)
 {
 	const struct metered *x = &c->metered;
-	int64_t before = c->disk_seen;
 
-	if (x->known || x->disk.files)
-		c->disk_seen = x->disk.bytes;
-	return c->disk_seen != before;
+	if (!x->seen || c->disk_seen == x->disk.bytes)
+		return false;
+	c->disk_seen = x->disk.bytes;
+	return true;
 }
 
 void usage_count(struct run *r)
@@ -218,31 +209,15 @@ struct usage usage_parse(const struct json *j)
 			       .kept = json_num(j, "disk_bytes") };
 }
 
-void usage_json_context(struct context *c, struct buf *b)
+void usage_json_context(const struct context *c, struct buf *b)
 {
 	const struct usage *u = &c->usage;
 
-	usage_see_disk(c);
 	buf_printf(b, "{\"cpu_ms\":%.3f,\"wall_ms\":%.3f,\"max_rss_bytes\":%lld,\"bytes_in\":%lld,\"bytes_out\":%lld,",
 		   u->cpu_us / 1e3, u->wall_us / 1e3, (long long)u->max_rss, (long long)u->bytes_in,
 		   (long long)u->bytes_out);
 	buf_printf(b, "\"disk_bytes\":%lld,\"runs\":%llu}", (long long)(c->disk_seen + ((int64_t)c->kept_kib << 10)),
 		   (unsigned long long)u->runs);
-}
-
-static void print_own(struct buf *out)
-{
-	struct rusage u = { 0 };
-	auto_buf struct buf statm = { 0 };
-	long long size, pages = 0;
-
-	getrusage(RUSAGE_SELF, &u);
-	if (!read_file(AT_FDCWD, "/proc/self/statm", 256, &statm) && sscanf(statm.s, "%lld %lld", &size, &pages) != 2)
-		pages = 0;
-	buf_printf(out, "daemon_cpu_ms: %.3f\n", (u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1e3 +
-		   (u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e3);
-	buf_printf(out, "daemon_rss_bytes: %lld\n", pages * sysconf(_SC_PAGESIZE));
-	buf_printf(out, "daemon_max_rss_bytes: %lld\n", (long long)u.ru_maxrss << 10);
 }
 
 void usage_print(const struct usage *sum, struct buf *out)
@@ -253,5 +228,4 @@ void usage_print(const struct usage *sum, struct buf *out)
 	buf_printf(out, "bytes_in_since_start: %lld\n", (long long)sum->bytes_in);
 	buf_printf(out, "bytes_out_since_start: %lld\n", (long long)sum->bytes_out);
 	buf_printf(out, "disk_bytes_since_start: %lld\n", (long long)sum->kept);
-	print_own(out);
 }

@@ -17,13 +17,16 @@ struct usage {
 	int64_t kept; /* bytes that STATE_DIR took for them, also of those that it has forgotten since */
 };
 
-/* In its kernel, all zero before the first run. The files stay open, as a warm cell takes less than a millisecond. */
+/* In its kernel, all zero before the first run. The file stays open, as a warm cell takes less than a millisecond. Of a
+ * kernel's processes only `status` and clocks are read: other files in /proc wait for a process that calls execve, which
+ * may be waiting for us, or for its memory, which it can hold as long as it likes. */
 struct gauge {
 	pid_t pid;                  /* the driver that it reads; 0 none, then nothing is open */
-	int status, stat, refs;     /* /proc/PID/... */
-	int above;                  /* the supervisor's stat: what it has waited for */
+	int status;                 /* /proc/PID/status; -1 could not be opened */
 	pid_t supervisor;
-	int64_t own, all;           /* CPU time when the run started: of the driver; of all there is to see */
+	bool grouped;               /* ALL is the group's */
+	int64_t own, all;           /* CPU time when the run started: of the driver; of all there is to see. -1 not known */
+	int64_t highest;            /* the driver's RSS, the most until the run started */
 	int64_t dead_cpu, dead_rss; /* of a kernel that has died, by the kernel of the host; 0 not yet */
 };
 void gauge_close(struct gauge *g);
@@ -41,9 +44,9 @@ void usage_add(struct usage *sum, const struct usage *u);
 struct usage usage_of_run(const struct run *r);
 /* The same from the object that an event has of it. */
 struct usage usage_parse(const struct json *j);
-/* Takes over what the meter knows of the disk. Returns whether that is news. */
+/* Takes over what the meter knows of the disk, if a scan has ended. Returns whether that is news. */
 bool usage_see_disk(struct context *c);
-void usage_json_context(struct context *c, struct buf *b);
+void usage_json_context(const struct context *c, struct buf *b);
 /* Lines for `status`. */
 void usage_print(const struct usage *sum, struct buf *out);
 

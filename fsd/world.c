@@ -455,6 +455,15 @@ static int open_sandbox(struct world *w, struct buf *why)
 	return 0;
 }
 
+/* What context.json says of the disk. */
+static void on_scan(void *arg, uint64_t id)
+{
+	struct object *o = object_get(arg, id);
+
+	if (o && o->type == O_CONTEXT && o->ctx->loaded && usage_see_disk(o->ctx))
+		context_touch(o->ctx);
+}
+
 int world_open(struct world *w, struct options *opt, struct buf *why)
 {
 	struct rlimit files;
@@ -491,6 +500,7 @@ int world_open(struct world *w, struct options *opt, struct buf *why)
 	w->prober = worker_new(w->loop);
 	w->spares = spares_new(w);
 	w->meter = meter_new(w->loop, w->prober, w->state, box_over, w);
+	meter_on_scan(w->meter, on_scan);
 	w->started = w->changed = wall_us();
 	w->cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	w->wait_max = request_timeout_us();
@@ -518,7 +528,8 @@ void world_stop(struct world *w)
 		struct context *c = w->contexts.entries[i].value;
 		if (!c->loaded)
 			continue;
-		if (usage_see_disk(c))
+		usage_see_disk(c);
+		if (c->disk_seen != c->disk_noted)
 			index_note(c, IDX_USAGE, NULL, NULL, 0);
 		context_stop(c, "daemon stopped", true);
 	}

@@ -32,7 +32,7 @@ tools=$(jq -n 'def text: {type: "string"};
 inside() {
 	case /$1/ in */../* | //*) return 1 ;; esac
 	local full
-	full=$(realpath -m -- "./$1") || return 1
+	full=$(realpath -m -- "./$1" 2>/dev/null) || return 1
 	case $full/ in "$context"/*) printf '.%s' "${full#"$context"}" ;; *) return 1 ;; esac
 }
 
@@ -43,13 +43,16 @@ use() {
 	path=$(inside "$asked") || { echo "error: $asked is outside"; return; }
 	case $1 in
 	read_file) timeout 300 head -c 32768 "$path" | tr -d '\0' ;;
-	list) ls -p "$path" ;;
+	list) ls -p "$path" | head -c 32768 ;;
 	write_file)
 		case $path in ./cells/* | ./workspace/*) ;; *) echo "error: $asked: write to cells/ or workspace/"; return ;; esac
 		mkdir -p "${path%/*}" && jq -j .content <<<"$2" >"$path" && echo "written: $asked" ;;
 	*) echo "error: there is no tool $1" ;;
 	esac 2>&1 || true
 }
+
+# For the terminal: without the characters that control it.
+plain() { tr -d '\000-\010\013-\037\177' | LC_ALL=C sed 's/\xc2[\x80-\x9f]/?/g'; }
 
 ask() {
 	jq -n --arg model "$MODEL" --argjson tools "$tools" --slurpfile messages "$talk" \
@@ -64,17 +67,18 @@ trap '[ -z "${TRANSCRIPT-}" ] || jq -s . "$talk" >"$TRANSCRIPT"; rm -f "$talk"' 
 jq -n --arg rules "$rules" --arg task "$*" '{role: "system", content: $rules}, {role: "user", content: $task}' >"$talk"
 
 while [ "$((turns--))" -gt 0 ]; do
-	answer=$(ask) && answer=$(jq -ce '.choices[0].message | select(.)' <<<"$answer") || { echo "agent: no answer: $answer" >&2; exit 1; }
+	answer=$(ask) && answer=$(jq -ce '.choices[0].message | select(.)' <<<"$answer") || { printf 'agent: no answer: %s\n' "$answer" | plain >&2; exit 1; }
 	printf '%s\n' "$answer" >>"$talk"
-	jq -r '.content // empty' <<<"$answer"
+	jq -r '.content // empty' <<<"$answer" | plain
 	calls=$(jq -c '.tool_calls // [] | .[]' <<<"$answer")
 	[ -n "$calls" ] || exit 0
 	while read -r call <&3; do
 		name=$(jq -r .function.name <<<"$call")
 		arguments=$(jq -r .function.arguments <<<"$call")
 		said=$(use "$name" "$arguments")
-		printf '> %s %s\n%s\n' "$name" "$(jq -r '.path? // ""' <<<"$arguments" 2>/dev/null)" "${said:0:400}"
-		jq -n --argjson call "$call" --arg said "$said" '{role: "tool", tool_call_id: $call.id, content: $said}' >>"$talk"
+		printf '> %s %s\n%s\n' "$name" "$(jq -r '.path? // ""' <<<"$arguments" 2>/dev/null)" "${said:0:400}" | plain
+		jq -n --slurpfile call <(printf %s "$call") --rawfile said <(printf %s "$said") \
+			'{role: "tool", tool_call_id: $call[0].id, content: $said}' >>"$talk"
 	done 3<<<"$calls"
 done
 echo "agent: not done after ${TURNS:-30} turns" >&2

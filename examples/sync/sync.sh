@@ -30,8 +30,18 @@ settle() {
 	now=$(stat -Lc '%s %y' "$file") || return
 	[ ! -L "$stage/$1" ] && [ -e "$stage/$1" ] && [ "$now" = "$(stat -c '%s %y' "$stage/$1")" ] && return
 	mkdir -p "$(dirname "$stage/$1")" && cp -p "$file" "$stage.part" && [ "$now" = "$(stat -Lc '%s %y' "$file")" ] &&
-		rm -f "$stage/$1" && mv "$stage.part" "$stage/$1"
+		rm -f "$stage/$1" && mv -T "$stage.part" "$stage/$1"
 	rm -f "$stage.part"
+}
+
+# Links to what one run kept.
+links() { cp -rs --remove-destination "$context/history/$1/artifacts/." "$stage/"; }
+
+# What is not an artifact any more goes, and the directories that this empties.
+prune() {
+	find "$context/artifacts" ! -type d -printf '%P\0' >"$stage.all" || return 1
+	find "$stage" ! -type d -printf '%P\0' | sort -z | comm -z -23 - <(sort -z "$stage.all") | (cd "$stage" && xargs -0r rm -f --)
+	find "$stage" -mindepth 1 -type d -empty -delete
 }
 
 # Makes $stage a directory of links to what has to be in the copy. Fails, and nothing is copied, if the mount went meanwhile.
@@ -40,12 +50,10 @@ prepare() {
 	for run in $(ls "$context/history" | sort -n); do
 		[ "$run" -gt "$last" ] || continue
 		case $(cat "$context/history/$run/status") in '') return 1 ;; writing* | queued* | running*) break ;; esac
-		cp -rs --remove-destination "$context/history/$run/artifacts/." "$stage/"
+		links "$run" 2>/dev/null || { prune || return 1; links "$run"; } # a file where a directory was, or the reverse
 		last=$run
 	done
-	find "$context/artifacts" ! -type d -printf '%P\0' >"$stage.all" || return 1
-	# What is not an artifact any more goes.
-	find "$stage" ! -type d -printf '%P\0' | sort -z | comm -z -23 - <(sort -z "$stage.all") | (cd "$stage" && xargs -0r rm -f --)
+	prune || return 1
 	# What no run keeps is copied, when no run is writing it.
 	case $(cat "$context/status") in
 	busy* | starting*) ;;
@@ -59,7 +67,12 @@ prepare() {
 
 copy() {
 	case $to in
-	rclone:*) rclone sync --copy-links "$stage" "${to#rclone:}" ;;
+	rclone:*)
+		set -- "${to#rclone:}"
+		rclone sync --copy-links "$stage" "$1" && return
+		# Maybe a file is where a directory was. (With --delete-before the whole copy would go when the mount goes.)
+		find "$stage" ! -type d -printf '/%P\n' | sed 's/[][*?{}\]/\\&/g' >"$stage.all"
+		rclone delete --exclude-from "$stage.all" "$1" && rclone rmdirs --leave-root "$1" && rclone sync --copy-links "$stage" "$1" ;;
 	*) rsync -rt --copy-links --delete "$stage/" "$to/" ;;
 	esac
 }

@@ -3,33 +3,41 @@
 // Installs and removes packages of npm: install.js INTERPRETER +SPEC... -SPEC...; with no argument it only writes
 // down what is installed.
 
-const { execFileSync, spawn } = require('child_process');
+const { spawn } = require('child_process');
 const fs = require('fs');
 const path = require('path');
 
 const prefix = process.env.CELLFS_PACKAGES;
+const workspace = process.env.CELLFS_WORKSPACE;
 const modules = path.join(prefix, 'lib', 'node_modules');
 const PLAIN = /^(@[\w.-]+\/)?[\w.-]+(@[\w.^~*+-]+)?$/;
+const PLACE = /^((?:(?:@[^/@]+\/)?[^/@:]+@)?(?:file:)?)(.*)$/; // NAME@file: and the rest
 const QUIET = ['--no-audit', '--no-fund', '--no-update-notifier', '--no-progress'];
 
 // What a line names: one package, or as many as it has words that are one each.
 function packages(spec) {
-	const words = spec.trim().split(/\s+/);
-	const isEach = words.every((word) => PLAIN.test(word) || fs.existsSync(word));
-	return words.length > 1 && isEach && !fs.existsSync(spec) ? words : [local(spec.trim())];
+	const whole = spec.trim();
+	const words = whole.split(/\s+/);
+	const isOne = /^[./]/.test(whole) && fs.existsSync(path.resolve(workspace, whole));
+	const isEach = words.every((word) => PLAIN.test(word) || isFile(word));
+	return (isOne || !isEach ? [whole] : words).map((word) => isFile(word) ? absolute(word) : word);
 }
 
-// A file is a file for npm only when it does not look like the name of a package.
-function local(spec) {
-	return /\.(tgz|tar|tar\.gz)$/.test(spec) && !/^[./]|:/.test(spec) && fs.existsSync(spec) ? `./${spec}` : spec;
+// Only its form says that this is a file or a folder: a cell may make a folder of any name, and OWNER/NAME is GitHub's.
+function isFile(word) {
+	const [, before, place] = PLACE.exec(word);
+	return before.endsWith('file:') || /^[./]/.test(place) || /\.(tgz|tar|tar\.gz)$/i.test(place) && !place.includes(':');
 }
 
-// The npm that belongs to this Node, else the first in PATH that is not the wrapper of the cells.
+function absolute(word) {
+	const [, before, place] = PLACE.exec(word);
+	return before + path.resolve(workspace, place);
+}
+
+// The npm that belongs to this Node, else the first in PATH.
 function findNpm(interpreter) {
-	const wrappers = path.join(__dirname, '..', 'packages', 'bin');
 	const places = [path.dirname(interpreter), ...(process.env.PATH ?? '').split(':')];
-	const found = places.map((place) => path.resolve(place, 'npm')).find((file) =>
-		path.dirname(file) !== wrappers && fs.existsSync(file));
+	const found = places.map((place) => path.resolve(place, 'npm')).find((file) => fs.existsSync(file));
 	if (!found) {
 		console.error('packages: packages of npm need npm: apt-get install npm');
 		process.exit(1);
@@ -38,17 +46,9 @@ function findNpm(interpreter) {
 }
 
 // The user's settings. npm would take those of the prefix, which are a cell's.
-function environment(npm) {
-	const settings = process.env.CELLFS_SETTINGS;
-	const env = { ...process.env };
-	if (settings) {
-		env.npm_config_globalconfig = path.join(settings, 'npm', 'global');
-		env.npm_config_userconfig = path.join(settings, 'npm', 'user');
-	} else if (!env.npm_config_globalconfig) {
-		env.npm_config_globalconfig = execFileSync(npm, ['config', 'get', 'globalconfig', '-g'],
-			{ encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
-	}
-	return env;
+function environment() {
+	const of = (name) => path.join(process.env.CELLFS_SETTINGS, 'npm', name);
+	return { ...process.env, npm_config_globalconfig: of('global'), npm_config_userconfig: of('user') };
 }
 
 function run(npm, env, args) {
@@ -93,7 +93,7 @@ async function main([interpreter, ...specs]) {
 	const npm = findNpm(interpreter);
 	process.env.PATH = `${path.dirname(interpreter)}:${process.env.PATH}`; // npm's own first line asks for `node`
 	process.on('SIGINT', () => {}); // npm's, which is waited for
-	const env = environment(npm);
+	const env = environment();
 	fs.mkdirSync(path.join(prefix, 'lib'), { recursive: true });
 	let status = add.length ? await run(npm, env, ['install', ...add]) : 0;
 	if (remove.length && !status)

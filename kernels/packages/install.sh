@@ -8,7 +8,16 @@
 
 trap 'exit 130' INT # who is called gets it too, and is waited for
 export PYTHONUNBUFFERED=1
-: "${CELLFS_PACKAGES:?}"
+: "${CELLFS_PACKAGES:?}" "${CELLFS_SETTINGS:=/nonexistent}"
+export CELLFS_SETTINGS
+
+# What a package has brought comes after the system's programs, and without the wrappers for cells.
+path=
+IFS=: read -r -a places <<<"$PATH"
+for place in "${places[@]}"; do
+    [[ $place != /* || $place -ef ${BASH_SOURCE[0]%/*}/bin || $place -ef $CELLFS_PACKAGES/bin ]] || path+=$place:
+done
+export PATH=$path$CELLFS_PACKAGES/bin
 
 declare -A folders=() interpreters=()
 names=() rows=()
@@ -18,6 +27,14 @@ while IFS=$'\t' read -r name folder interpreter sign spec; do
     folders[$name]=$folder interpreters[$name]=$interpreter
     rows+=("$name"$'\t'"$sign$spec")
 done <"$1" || exit
+
+# Tools take their settings from the cwd and from above it, and a name for the file of that name: cells write to
+# the workspace. So they are called in an empty folder.
+empty=$(mktemp -d) && empty=$(realpath -- "$empty") || exit
+trap 'cd / && rm -rf -- "$empty"' EXIT
+export CELLFS_WORKSPACE=$PWD GIT_CEILING_DIRECTORIES=${empty%/*}
+unset GIT_DIR GIT_WORK_TREE GIT_COMMON_DIR GIT_INDEX_FILE XDG_CONFIG_HOME NODE_PATH
+cd -- "$empty" || exit
 
 # How to get what a manifest is about, in REPLY.
 hint() {

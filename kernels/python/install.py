@@ -1,6 +1,6 @@
 """Installs and removes packages of Python: install.py INTERPRETER +SPEC... -SPEC...
 
-Runs as INTERPRETER -I: nothing is imported from the cwd, which is the workspace.
+Runs as INTERPRETER -I, in an empty folder: nothing of the workspace is imported, or is a setting, or has a package's name.
 """
 
 import configparser
@@ -21,15 +21,26 @@ del sys.path[0]
 VERSIONS = r"(===|==|~=|!=|<=|>=|<|>)[^\s;@,]+"
 PLAIN = re.compile(rf"[A-Za-z0-9][\w.-]*(\[[\w.,-]*\])?({VERSIONS}(,{VERSIONS})*)?", re.ASCII)
 ELSEWHERE = "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON", "PIP_DRY_RUN"
+ARCHIVE = re.compile(r".+\.(whl|zip|tar|tgz|tbz|txz|tlz|tar\.(gz|bz2|xz|lz|lzma))", re.ASCII | re.IGNORECASE)
+URL = re.compile(r"[A-Za-z][\w.+-]*:|[A-Za-z0-9][\w.-]*\s*(\[[^]]*\])?\s*@", re.ASCII)
+
+
+def is_path(word):
+    """Whether this is a file or a folder, which only its form says: a cell may make a folder of any name."""
+    word = re.sub(r"(\[[^]]*\])?\s*(;.*)?$", "", word, count=1)
+    if word.startswith("-") or URL.match(word):
+        return False
+    return "/" in word or word.startswith(".") or bool(ARCHIVE.fullmatch(word))
 
 
 def requirements(spec):
-    """What a line names: one requirement, or as many as it has words that are one each."""
+    """What a line names: one requirement, or as many as it has words that are one each. Files are the workspace's."""
+    workspace = os.environ["CELLFS_WORKSPACE"]
     words = spec.split()
-    if len(words) > 1 and not os.path.exists(spec) and all(
-            PLAIN.fullmatch(word) or os.path.exists(word) for word in words):
-        return words
-    return [spec]
+    is_one = spec.startswith((".", "/")) and os.path.exists(os.path.join(workspace, spec))
+    if is_one or not all(PLAIN.fullmatch(word) or is_path(word) for word in words):
+        words = [spec]
+    return [os.path.join(workspace, word) if is_path(word) else word for word in words]
 
 
 def merged(settings):
@@ -38,7 +49,7 @@ def merged(settings):
     folder = os.path.join(settings, "pip")
     names = os.listdir(folder) if os.path.isdir(folder) else []
     parser.read([os.path.join(folder, name) for name in sorted(names, key=int)], encoding="utf-8")
-    with tempfile.NamedTemporaryFile("w", suffix=".conf", delete=False, encoding="utf-8") as file:
+    with tempfile.NamedTemporaryFile("w", suffix=".conf", dir=os.getcwd(), delete=False, encoding="utf-8") as file:
         parser.write(file)
     return file.name
 
@@ -47,9 +58,7 @@ def environment():
     """That of pip: the user's settings, and nothing that sends packages elsewhere."""
     env = {name: value for name, value in os.environ.items()
            if not name.startswith("PYTHON") and name not in ELSEWHERE}
-    env.update(PYTHONUNBUFFERED="1", PIP_USER="0")
-    if "CELLFS_SETTINGS" in env:
-        env["PIP_CONFIG_FILE"] = merged(env["CELLFS_SETTINGS"])
+    env.update(PYTHONUNBUFFERED="1", PIP_USER="0", PIP_CONFIG_FILE=merged(env["CELLFS_SETTINGS"]))
     return env
 
 

@@ -9,14 +9,27 @@ local({
 })
 
 prefix <- Sys.getenv("CELLFS_PACKAGES")
-stopifnot(nzchar(prefix))
+workspace <- Sys.getenv("CELLFS_WORKSPACE")
+stopifnot(nzchar(prefix), nzchar(workspace))
 PLAIN <- "^[A-Za-z][A-Za-z0-9.]*((==|@)[0-9][0-9.-]*)?$"
 
+# Only its form says that this is a file or a folder: a cell may make a folder of any name.
+is_path <- function(words) grepl("/|\\.(tar\\.(gz|bz2|xz)|tgz|zip)$", words)
+
+absolute <- function(words) {
+    inside <- is_path(words) & !startsWith(words, "/")
+    words[inside] <- file.path(workspace, words[inside])
+    words
+}
+
+# What lines name: one package each, or as many as there are words that are one each. Files are the workspace's.
 specs_of <- function(sign) {
     arguments <- commandArgs(TRUE)
     unlist(lapply(sub("^.", "", arguments[startsWith(arguments, sign)]), function(spec) {
-        words <- strsplit(trimws(spec), "[[:space:]]+")[[1L]]
-        if (all(grepl(PLAIN, words) | file.exists(words))) words else spec
+        spec <- trimws(spec)
+        words <- strsplit(spec, "[[:space:]]+")[[1L]]
+        is_one <- grepl("^[./]", spec) && file.exists(absolute(spec))
+        absolute(if (!is_one && all(grepl(PLAIN, words) | is_path(words))) words else spec)
     }))
 }
 
@@ -96,7 +109,7 @@ is_there <- function(spec) {
 }
 
 change <- function(add, remove) {
-    is_file <- file.exists(add) | grepl("/|\\.tar\\.gz$|\\.tgz$", add)
+    is_file <- is_path(add)
     wrong <- c(add[!is_file & !grepl(PLAIN, add)], add[is_file & !file.exists(add)])
     if (length(wrong)) stop("no package of R and no file: ", paste(wrong, collapse = ", "), call. = FALSE)
     names <- Filter(Negate(is_there), add[!is_file])

@@ -11,6 +11,7 @@ struct idx {
 	int64_t time;
 	uint32_t size, fin_len, kib;
 	uint16_t na, nb;
+	int64_t sum[7], disk_seen;
 };
 
 static void make_right(struct buf *b, const uint8_t **data, size_t *size)
@@ -26,7 +27,7 @@ static void make_right(struct buf *b, const uint8_t **data, size_t *size)
 	x.off %= 300, x.size %= 300, x.end %= 500, x.from %= 500, x.fin_off %= 500;
 	x.na = MIN(x.na % 8, *size);
 	x.nb = MIN(x.nb % 8, *size - x.na);
-	x.kind %= 7;
+	x.kind = (x.kind & 0x80) | x.kind % 8; /* some are parts */
 	x.len = sizeof(x) + x.na + x.nb;
 	buf_add(b, &x, sizeof(x));
 	buf_add(b, *data, x.na + x.nb);

@@ -366,6 +366,210 @@ def test_r_takes_the_repository_of_the_users_settings(place):
     assert done.returncode == 1 and "no repository has gamma" in done.stderr
 
 
+# What a cell has left in the workspace or the prefix.
+
+EVIL = "from pathlib import Path\nPath({0!r}).touch()\nraise SystemExit('a cell left this')\n"
+
+
+def trap(place):
+    """A program that leaves a mark when it runs, and the mark."""
+    mark, program = place.base / "mark", place.base / "trap"
+    program.write_text(f"#!/bin/sh\necho \"$0 $*\" >>{mark}\nexit 1\n")
+    program.chmod(0o755)
+    return mark, program
+
+
+@pytest.mark.parametrize("spec", ["alpha", "alpha==1.0", "alpha beta", "alpha[more]"])
+def test_a_name_of_python_is_never_a_folder_of_the_workspace(place, spec):
+    links = place.base / "links"
+    links.mkdir()
+    for name in ("alpha", "beta"):
+        wheel(links, name)
+    for folder in ("alpha", "alpha==1.0", "alpha beta", "alpha[more]", "beta"):
+        (place.work / folder).mkdir()
+        (place.work / folder / "setup.py").write_text(EVIL.format(str(place.base / "mark")))
+    done = place.install(f"python +{spec}", PIP_FIND_LINKS=str(links))
+    assert done.returncode == 0, done.stderr
+    assert "alpha==1.0" in place.list("python") and not (place.base / "mark").exists()
+
+
+def test_a_url_of_python_is_never_a_folder_of_the_workspace(place):
+    evil = EVIL.format(str(place.base / "mark"))
+    for spec in (f"alpha@file://{place.base}/absent", "git+file:///absent", "alpha @ file:///absent"):
+        folder = place.work / spec.replace("//", "/")
+        folder.mkdir(parents=True)
+        (folder / "setup.py").write_text(evil)
+        assert place.install(f"python +{spec}").returncode == 1
+    assert not (place.base / "mark").exists()
+
+
+@pytest.mark.parametrize("spec", ["./a b/alpha-1.0-py3-none-any.whl", "a/alpha-1.0-py3-none-any.whl",
+                                  "./a/alpha-1.0-py3-none-any.whl; python_version >= '3'", "{}/a/alpha-1.0-py3-none-any.whl"])
+def test_files_of_python_are_found_by_their_form(place, spec):
+    for folder in ("a", "a b"):
+        (place.work / folder).mkdir()
+        wheel(place.work / folder, "alpha")
+    done = place.install(f"python +{spec.format(place.work)}")
+    assert done.returncode == 0, done.stderr
+    assert place.list("python") == "alpha==1.0\n"
+
+
+def test_a_source_folder_of_python_in_the_workspace_is_one(place):
+    tarball(place.base / "alpha.tar.gz", {
+        "alpha/pyproject.toml": "[build-system]\nrequires = []\nbuild-backend = 'build'\nbackend-path = ['.']\n",
+        "alpha/build.py": "raise SystemExit('built it in ' + __file__)\n"})
+    shutil.unpack_archive(place.base / "alpha.tar.gz", place.work)
+    done = place.install("python +./alpha")
+    assert done.returncode == 1 and f"built it in {place.work}/alpha/build.py" in done.stdout + done.stderr
+
+
+def test_settings_of_pip_and_of_distutils_in_the_workspace_are_not_read(place):
+    wheel(place.work, "alpha")
+    (place.work / "setup.cfg").write_text(f"[install]\nprefix = {place.base}/lost\n[easy_install]\nindex_url = nonsense\n")
+    for name in ("pip.conf", ".pip/pip.conf", ".config/pip/pip.conf", "pip.ini"):
+        path = place.work / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"[global]\ntarget = {place.base}/lost\nrequire-hashes = true\n")
+    done = place.install("python +alpha-1.0-py3-none-any.whl", XDG_CONFIG_HOME=f"{place.work}/.config")
+    assert done.returncode == 0, done.stderr
+    assert place.list("python") == "alpha==1.0\n" and not (place.base / "lost").exists()
+
+
+def test_the_workspaces_git_is_not_asked_when_git_fetches_a_package(place):
+    mark, program = trap(place)
+    source = place.base / "source"
+    tarball(place.base / "source.tar.gz", {
+        "source/pyproject.toml": "[build-system]\nrequires = []\nbuild-backend = 'build'\nbackend-path = ['.']\n",
+        "source/build.py": "raise SystemExit('this is the one')\n"})
+    shutil.unpack_archive(place.base / "source.tar.gz", place.base)
+    git = ["git", "-c", "user.name=n", "-c", "user.email=e@example.org"]
+    for repository in (source, place.work):
+        subprocess.run(["git", "init", "-q", repository], check=True)
+    subprocess.run([*git, "add", "."], cwd=source, check=True)
+    subprocess.run([*git, "commit", "-qm", "a"], cwd=source, check=True)
+    hostile = (f"[core]\nfsmonitor = {program}\nsshCommand = {program}\nhooksPath = {place.work}/hooks\n"
+               f"[credential]\nhelper = {program}\n[url \"file:///nonexistent/\"]\ninsteadOf = file://\n")
+    for name in (".git/config", ".gitconfig", "git/config"):
+        path = place.work / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(hostile)
+    (place.work / "hooks").mkdir()
+    shutil.copy(program, place.work / "hooks/post-checkout")
+    done = place.install(f"python +git+file://{source}", GIT_DIR=f"{place.work}/.git", XDG_CONFIG_HOME=str(place.work))
+    assert "this is the one" in done.stdout + done.stderr and not mark.exists()
+    done = place.install("python +git+ssh://127.0.0.1:9/nothing")
+    assert done.returncode == 1 and not mark.exists()
+
+
+def test_programs_of_the_prefix_come_after_the_systems(place):
+    mark, program = trap(place)
+    for name in ("git", "node", "npm", "python3", "sh", "env", "mktemp", "rm", "R", "Rscript", "tar", "make", "uname"):
+        shutil.copy(program, place.prefix / "bin" / name)
+    (place.prefix / "bin/own").write_text("#!/bin/sh\necho the own program\n")
+    (place.prefix / "bin/own").chmod(0o755)
+    tarball(place.work / "slow-1.0.tar.gz", {
+        "slow/pyproject.toml": "[build-system]\nrequires = []\nbuild-backend = 'build'\nbackend-path = ['.']\n",
+        "slow/build.py": "import subprocess, os\nsubprocess.run(['git', '--version'])\nsubprocess.run('own')\n"
+                         "raise SystemExit(os.environ['PATH'])\n"})
+    done = place.install("python +./slow-1.0.tar.gz")
+    assert "the own program" in done.stdout + done.stderr and "git version" in done.stdout + done.stderr
+    assert f"{SYSTEM_PATH}:{place.prefix}/bin" in done.stdout + done.stderr
+    assert f"{PACKAGES}/bin" not in done.stdout + done.stderr
+    if NODE and shutil.which("npm"):
+        npm_package(place.work, "beta", install="node --version && own")
+        assert place.install("js +./beta-1.0.0.tgz").returncode == 0
+    if R:
+        r_package(place.work, "gamma")
+        assert place.install("r +gamma_1.0.tar.gz").returncode == 0
+    assert not mark.exists(), mark.read_text()
+
+
+def test_an_install_leaves_nothing_in_the_temporary_directory(place):
+    (place.base / "tmp").mkdir()
+    wheel(place.work, "alpha")
+    assert place.install("python +alpha-1.0-py3-none-any.whl", TMPDIR=f"{place.base}/tmp").returncode == 0
+    assert os.listdir(place.base / "tmp") == []
+
+
+@needs_npm
+@pytest.mark.parametrize("spec", ["alpha", "alpha@1.0.0", "alpha beta", "alpha/beta"])
+def test_a_name_of_npm_is_never_a_folder_of_the_workspace(place, spec):
+    mark, program = trap(place)
+    for folder in ("alpha", "alpha@1.0.0", "alpha beta", "beta", "alpha/beta"):
+        (place.work / folder).mkdir(parents=True)
+        (place.work / folder / "package.json").write_text(
+            '{"name": "alpha", "version": "1.0.0", "scripts": {"install": "%s", "preinstall": "%s"}}' % (program, program))
+    done = place.install(f"js +{spec}", npm_config_registry="http://127.0.0.1:9/", npm_config_git=str(place.base / "nothing"))
+    assert done.returncode != 0 and place.list("js") == "" and not mark.exists()
+
+
+@needs_npm
+@pytest.mark.parametrize("spec", ["./a b/alpha-1.0.0.tgz", "a/alpha-1.0.0.tgz", "file:a/alpha-1.0.0.tgz", "file:./a/alpha-1.0.0.tgz",
+                                  "alpha@./a/alpha-1.0.0.tgz", "alpha@file:a/alpha-1.0.0.tgz", "{}/a/alpha-1.0.0.tgz", "./a/package"])
+def test_files_of_npm_are_found_by_their_form(place, spec):
+    for folder in ("a", "a b"):
+        (place.work / folder).mkdir()
+        npm_package(place.work / folder, "alpha")
+    shutil.unpack_archive(place.work / "a/alpha-1.0.0.tgz", place.work / "a", "gztar")
+    done = place.install(f"js +{spec.format(place.work)}")
+    assert done.returncode == 0, done.stderr
+    assert place.list("js") == "alpha@1.0.0\n"
+
+
+@needs_npm
+def test_settings_of_npm_in_the_workspace_are_not_read(place):
+    mark, program = trap(place)
+    npm_package(place.work, "alpha", install="true")
+    for name in (".npmrc", "npmrc"):
+        (place.work / name).write_text(f"script-shell={program}\ngit={program}\nglobalconfig={program}\ndry-run=true\n")
+    (place.work / "package.json").write_text('{"name": "mine", "scripts": {"install": "%s"}}' % program)
+    done = place.install("js +./alpha-1.0.0.tgz")
+    assert done.returncode == 0, done.stderr
+    assert place.list("js") == "alpha@1.0.0\n" and not mark.exists()
+
+
+@needs_r
+@pytest.mark.parametrize("spec", ["alpha", "alpha==1.0", "alpha beta"])
+def test_a_name_of_r_is_never_a_folder_of_the_workspace(place, spec):
+    mark, program = trap(place)
+    for folder in ("alpha", "alpha==1.0", "alpha beta", "beta"):
+        (place.work / folder).mkdir()
+        (place.work / folder / "DESCRIPTION").write_text("Package: alpha\nVersion: 1.0\n")
+        shutil.copy(program, place.work / folder / "configure")
+    settings = place.base / "settings"
+    (settings / "R").mkdir(parents=True)
+    (place.base / "repository/src/contrib").mkdir(parents=True)
+    (place.base / "repository/src/contrib/PACKAGES").write_text("")
+    (settings / "R/Rprofile").write_text(f"options(repos = c(CRAN = 'file://{place.base}/repository'))\n")
+    done = place.install(f"r +{spec}", CELLFS_SETTINGS=str(settings))
+    assert done.returncode == 1 and "no repository has alpha" in done.stderr
+    assert place.list("r") == "" and not mark.exists()
+
+
+@needs_r
+@pytest.mark.parametrize("spec", ["./a b/alpha_1.0.tar.gz", "a/alpha_1.0.tar.gz", "{}/a/alpha_1.0.tar.gz", "./a/alpha"])
+def test_files_of_r_are_found_by_their_form(place, spec):
+    for folder in ("a", "a b"):
+        (place.work / folder).mkdir()
+        r_package(place.work / folder, "alpha")
+    shutil.unpack_archive(place.work / "a/alpha_1.0.tar.gz", place.work / "a")
+    done = place.install(f"r +{spec.format(place.work)}")
+    assert done.returncode == 0, done.stderr
+    assert place.list("r") == "alpha==1.0\n"
+
+
+@needs_r
+def test_settings_of_r_in_the_workspace_are_not_read(place):
+    mark, program = trap(place)
+    r_package(place.work, "alpha")
+    for folder in (place.work, place.home):
+        (folder / ".Rprofile").write_text(f"system('{program} profile')\n")
+        (folder / ".Renviron").write_text(f"R_PROFILE_USER={folder}/.Rprofile\nTAR={program}\nMAKE={program}\n")
+    (place.work / ".RData").write_text("nonsense\n")
+    assert place.install("r +alpha_1.0.tar.gz").returncode == 0
+    assert place.list("r") == "alpha==1.0\n" and not mark.exists()
+
+
 # pip in cells.
 
 PIPS = {"pip": ["pip"], "pip3": ["pip3"], "python -m pip": ["python3", "-m", "pip"]}

@@ -366,6 +366,8 @@ static void none_is_no_error(void **state)
 	assert_int_equal(cgroup_memory(&c), -1);
 	assert_int_equal(cgroup_memory_peak(&c), -1);
 	assert_int_equal(cgroup_cpu_us(&c), -1);
+	cgroup_peak_begin(&c);
+	assert_int_equal(cgroup_peak_end(&c), -1);
 	assert_int_equal(cgroup_processes(&c), -1);
 	assert_int_equal(cgroup_remove(&c), 0);
 }

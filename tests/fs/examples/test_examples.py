@@ -84,6 +84,15 @@ def test_the_gallery_shows_artifacts_and_new_ones_without_a_restart(m, ctx, gall
     assert again.status == 304
 
 
+def test_the_gallery_shows_a_context_whatever_its_name(m, gallery):
+    ctx = m.context("_x.y-z")
+    assert done(run(ctx, "a.sh", "echo 1 > one.txt\n")) == "ok"
+    where = f"/contexts/{ctx.name}/artifacts/"
+    assert [e["name"] for e in json.loads(gallery.get("/list" + where).body)] == ["one.txt"]
+    assert gallery.get(where + "one.txt").body == b"1\n"
+    write(ctx / "ctl", "remove\n")
+
+
 def test_a_large_file_and_parts_of_it_come_byte_for_byte(m, gallery):
     data = random.Random(1).randbytes(9_000_001)
     write(m.path / "artifacts" / "large.bin", data)
@@ -185,6 +194,28 @@ def test_a_copy_follows_the_artifacts(fresh, how):
     assert tree(copy) == want
 
 
+@pytest.mark.parametrize("how", ["rsync", "rclone"])
+def test_a_file_may_take_the_place_of_a_directory(fresh, how):
+    ctx, late = fresh.context("source"), fresh.dir / "late"
+    copy = fresh.dir / "copy"
+    env = dict(os.environ, RCLONE_CONFIG=str(fresh.dir / "rclone.conf"), TMPDIR=str(fresh.dir))
+    to = {c: f"rclone::local:{c}" if how == "rclone" else c for c in (copy, late)}
+    assert done(run(ctx, "a.sh", "mkdir -p a/b gone; echo 1 > a/b/x; echo 2 > gone/y; echo 3 > f\n")) == "ok"
+    p = spawn([EXAMPLES / "sync" / "sync.sh", ctx, to[copy]], env=env)
+    synced(copy, {"a/b/x": b"1\n", "gone/y": b"2\n", "f": b"3\n"})
+    assert done(run(ctx, "b.sh", "rm -r a gone f; echo file > a; mkdir f; echo in > f/z\n")) == "ok"
+    want = {"a": b"file\n", "f/z": b"in\n"}
+    synced(copy, want)
+    until(lambda: not (copy / "gone").exists(), why="an empty directory is left")
+    second = spawn([EXAMPLES / "sync" / "sync.sh", ctx, to[late]], env=env)  # has both runs to stage at once
+    synced(late, want)
+    assert done(run(ctx, "c.sh", "rm -r a f; mkdir a; echo 4 > a/x; echo 5 > f\n")) == "ok"
+    for c in (copy, late):  # and back
+        synced(c, {"a/x": b"4\n", "f": b"5\n"})
+    end(p)
+    end(second)
+
+
 # ---- agent ---------------------------------------------------------------------------------------
 
 
@@ -277,6 +308,39 @@ def test_the_agents_script_refuses_paths_that_lead_out(m, ctx, model):
     assert read(ctx / "config" / "network").strip() in ("", "off")
     assert os.listdir(ctx / "workspace") == ["$(touch pwned)`id`;-n"] and read(ctx / "workspace" / "$(touch pwned)`id`;-n") == "kept \\n $HOME %s"
     write(sibling / "ctl", "remove\n")
+
+
+def test_long_arguments_and_answers_do_not_break_the_agents_talk(m, ctx, model):
+    long = "long " * 40_000  # more than Linux lets one argument have
+    many = ctx / "workspace" / "many"
+    many.mkdir()
+    for i in range(700):
+        write(many / f"{i:0200}", "")
+    transcript = m.dir / "long.json"
+    d = agent(ctx, model, [
+        [("write_file", {"path": "workspace/long.txt", "content": long}), ("read_file", {"path": "workspace/long.txt"})],
+        [("read_file", {"path": long}), ("read_file", long), ("list", {"path": "workspace/many"})],
+        "done",
+    ], transcript)
+    assert d.returncode == 0 and not d.stderr, d.stderr
+    assert read(ctx / "workspace" / "long.txt") == long
+    said = answers(transcript)
+    assert said[0] == "written: workspace/long.txt" and said[1] == long[:32768]
+    assert said[2].startswith("error: ") and said[3].startswith("error: ") and len(said) == 5
+    assert said[4].startswith(f"{0:0200}\n") and 32000 < len(said[4]) <= 32768
+    ids = [message["tool_call_id"] for message in json.loads(read(transcript)) if message["role"] == "tool"]
+    assert ids == ["call0", "call1", "call0", "call1", "call2"]
+
+
+def test_what_the_agent_shows_does_not_control_the_terminal(m, ctx, model):
+    evil = "\x1b]0;title\x07\x9b2J\r\x7f\tcaf\u00e9\n"
+    write(ctx / "workspace" / "evil", evil)
+    transcript = m.dir / "evil.json"
+    d = agent(ctx, model, [[("read_file", {"path": "workspace/evil"}), ("read_file", {"path": evil}), (evil, {"path": "a"})], evil], transcript)
+    assert d.returncode == 0, d.stderr
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", d.stdout), d.stdout
+    assert d.stdout.count("\tcaf\u00e9") >= 4
+    assert answers(transcript)[0] == evil.rstrip()  # the model is told what there is
 
 
 def test_the_agent_ends_when_the_model_cannot_be_reached(m, ctx, model):

@@ -1,11 +1,15 @@
 """`packages` of a context: what it lists, what a write does, the run that installs, and the box that it has."""
 
+import base64
 import errno
+import hashlib
+import http.server
 import importlib.util
 import json
 import os
 import pathlib
-import subprocess
+import socket
+import threading
 
 import pytest
 
@@ -130,6 +134,36 @@ def test_a_bad_line_is_refused_with_a_line_in_the_log_and_nothing_is_done(ctx, l
     assert why in read(ctx / "log").splitlines()[-1] and runs_of_packages(ctx) == 0
 
 
+def test_removing_and_installing_the_same_is_refused(ctx):
+    with fails(errno.EINVAL):
+        write(ctx / "packages", "-python: Humanize\nhumanize==4.9.0\n")
+    assert "is to be removed and to be installed" in read(ctx / "log") and runs_of_packages(ctx) == 0
+
+
+def test_what_is_written_in_pieces_is_one_text(ctx, wheels):
+    name = upload(ctx, wheels / "cellfs_try-1.0-py3-none-any.whl")
+    fd = os.open(ctx / "packages", os.O_WRONLY | os.O_APPEND)
+    for piece in ("# a com", "ment\npython: ./", name[:9], name[9:], "\n# the end"):
+        os.write(fd, piece.encode())
+    assert runs_of_packages(ctx) == 0
+    with fails(errno.EINVAL):
+        os.write(fd, b"\ncobol: x\n")
+    os.close(fd)
+    assert done(ctx / "results/packages") == "ok" and read(ctx / "packages") == "python: cellfs_try==1.0\n"
+    assert runs_of_packages(ctx) == 1
+
+
+def test_more_than_64_kib_or_a_thousand_lines_are_no_list_of_packages(ctx):
+    with fails(errno.E2BIG):
+        write(ctx / "packages", "a\n" * 1001)
+    fd = os.open(ctx / "packages", os.O_WRONLY)
+    with fails(errno.EFBIG):
+        for _ in range(20):
+            os.write(fd, b"#" * 4095 + b"\n")
+    os.close(fd)
+    assert runs_of_packages(ctx) == 0
+
+
 def test_the_whole_queue_is_no_place_for_one_more(fresh):
     fresh.remount("queue=1")
     c = fresh.context("a")
@@ -186,10 +220,47 @@ def test_it_is_one_of_the_runs_and_no_cell(ctx, wheels):
     assert runs_of_packages(ctx) == 1 and [e["language"] for e in events(ctx) if e["type"] == "finished"][0] == "packages"
 
 
+def test_an_install_that_cannot_start_ends_and_others_go_on(fresh, tmp_path):
+    """Its network fails each time: three in the queue, and a cell behind them."""
+    c = fresh.context("a")
+    bad = tmp_path / "bin"
+    bad.mkdir()
+    for name in ("pasta", "slirp4netns"):
+        (bad / name).write_text("#!/bin/sh\nexit 1\n")
+        (bad / name).chmod(0o755)
+    fresh.unmount()
+    fresh.env = {"PATH": f"{bad}:{os.environ['PATH']}"}
+    fresh.start()
+    for i in range(3):
+        write(c / "packages", f"nothing-{i}\n")
+    assert done(run(c, "a.sh", "echo still\n")) == "ok" and runs_of_packages(c) == 3
+    assert done(c / "results/packages") in ("error", "killed")
+    until(lambda: "boxes: 1\n" in read(fresh.path / "status"), 10 * SLOW)
+
+
+def test_a_killed_installer_ends_its_run_and_the_next_goes_on(ctx, tmp_path, wheels):
+    name = upload(ctx, packed.npm_package(tmp_path, "cellfs-try", "1.2.3", install="sleep 98761"))
+    write(ctx / "packages", f"js: ./{name}\n")
+    until(lambda: sleeping(ctx), 40 * SLOW)
+    write(ctx / "packages", upload(ctx, wheels / "cellfs_try-1.0-py3-none-any.whl") + "\n")
+    first = json.loads(read(ctx / "context.json"))["kernels"]["packages"]["pid"]
+    os.kill(mount.host_pid(ctx, first) if mount.pid_namespace(first) is None else first, 9)
+    assert read(ctx / "history/1/done") == "killed\n" and done(ctx / "results/packages") == "ok"
+    assert done(run(ctx, "a.sh", "true\n")) == "ok"
+
+
+def test_a_cancelled_install_leaves_nothing(m, ctx):
+    write(ctx / "packages", "humanize\n")
+    write(ctx / "ctl", "cancel all\n")
+    assert done(ctx / "results/packages") in ("cancelled", "ok", "killed", "error")
+    state = next(d.parent for d in m.state.glob("contexts/*/context") if ctx.name in d.read_text())
+    until(lambda: not (state / "settings").exists(), 20 * SLOW)
+
+
 # ---- its box -------------------------------------------------------------------------------------
 
 LOOK = """(cat /proc/net/dev; id -u; ulimit -v; ls /; pwd; env | sort; echo by-install > /workspace/seen) > /tmp/look 2>&1
-cat /tmp/look > /workspace/look; for f in /settings/*/*; do echo "== $f"; cat $f; done > /workspace/settings; cat /proc/net/route >> /workspace/settings"""
+cat /tmp/look > /workspace/look; ls -A /home/user > /workspace/home; for f in /settings/*/*; do echo "== $f"; cat $f; done > /workspace/settings; cat /proc/net/route >> /workspace/settings"""
 
 
 def test_an_install_has_the_network_that_the_cells_have_not(ctx, tmp_path):
@@ -198,6 +269,7 @@ def test_an_install_has_the_network_that_the_cells_have_not(ctx, tmp_path):
     installed(ctx, "js: ./" + upload(ctx, packed.npm_package(tmp_path, "cellfs-try", "1.2.3", install=LOOK)) + "\n")
     look = read(ctx / "workspace/look")
     assert "eth0" in look and "TOKEN=of-the-context" in look and read(ctx / "workspace/seen") == "by-install\n"
+    assert read(ctx / "workspace/home") == ""
     r = run(ctx, "b.sh", "id -u; cat /workspace/seen; cat /proc/net/dev; touch /packages/x; ls /settings\n")
     assert done(r) == "error" and "by-install" in read(r / "stdout") and "eth0" not in read(r / "stdout")
     assert "Read-only file system" in read(r / "stderr") and "/settings" in read(r / "stderr")
@@ -233,11 +305,12 @@ def test_without_a_network_one_line_says_how(ctx, cell, code, name):
 
 
 def test_the_settings_of_who_mounted_are_honoured_and_shown_to_no_cell(wheels, tmp_path, monkeypatch):
-    for above in (wheels, tmp_path, *tmp_path.parents[:-2]):
+    for above in (tmp_path, *tmp_path.parents[:-2]):
         above.chmod(0o755)  # root's boxes have users of their own
     home = tmp_path / "home"
     (home / ".config/pip").mkdir(parents=True)
-    (home / ".config/pip/pip.conf").write_text(f"[global]\nno-index = true\nfind-links = {wheels}\n# secret-of-pip\n")
+    wheels = wheels.rename(home / "wheels")
+    (home / ".config/pip/pip.conf").write_text("[global]\nno-index = true\nfind-links =\n  ~/wheels\n# secret-of-pip\n")
     (home / ".npmrc").write_text("//registry.invalid/:_authToken=secret-of-npm\n")
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
@@ -304,16 +377,61 @@ def test_what_lists_name_is_shown_as_text(ctx):
 # ---- from where packages are ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "line, cell, code, result",
-    [
-        ("humanize==4.9.0", "a.py", "import humanize; humanize.__version__", "4.9.0"),
-        ("js: is-number@7.0.0", "a.js", 'require("is-number")(5)', "true"),
-    ],
-)
-def test_a_package_of_the_real_index(ctx, line, cell, code, result):
-    packed.reach("js" if line.startswith("js") else "python")
-    if subprocess.run(["sh", "-c", "command -v pasta slirp4netns"], stdout=subprocess.DEVNULL).returncode:
-        pytest.skip("no network for boxes")
-    installed(ctx, line + "\n")
-    assert value(ctx, cell, code) == result
+class Index(http.server.ThreadingHTTPServer):
+    """An index of Python's and a registry of npm's, at an address of this host."""
+
+    def __init__(self, wheel, tarball):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.connect(("192.0.2.1", 9))  # sends nothing
+            host = s.getsockname()[0]
+        super().__init__((host, 0), Answer)
+        self.url = f"http://{host}:{self.server_port}"
+        self.asked = []
+        dist = {"integrity": "sha512-" + base64.b64encode(hashlib.sha512(tarball.read_bytes()).digest()).decode(),
+                "tarball": f"{self.url}/{tarball.name}"}
+        about = {"name": "cellfs-try", "dist-tags": {"latest": "1.2.3"},
+                 "versions": {"1.2.3": {"name": "cellfs-try", "version": "1.2.3", "dist": dist}}}
+        self.pages = {
+            "/simple/cellfs-try/": ("text/html", f'<a href="/{wheel.name}">{wheel.name}</a>'.encode()),
+            "/cellfs-try": ("application/json", json.dumps(about).encode()),
+            f"/{wheel.name}": ("application/zip", wheel.read_bytes()),
+            f"/{tarball.name}": ("application/gzip", tarball.read_bytes()),
+        }
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        kind, data = self.server.pages.get(self.path, (None, b""))
+        self.send_response(200 if kind else 404)
+        self.send_header("Content-Type", kind or "text/plain")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_packages_come_over_the_network_from_the_index_of_who_mounted(wheels, tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("PIP_") or name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    index = Index(wheels / "cellfs_try-1.0-py3-none-any.whl", packed.npm_package(tmp_path, "cellfs-try", "1.2.3"))
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".npmrc").write_text(f"registry={index.url}/\n")
+    env = {"HOME": str(home), "PIP_INDEX_URL": f"{index.url}/simple", "PIP_TRUSTED_HOST": index.server_address[0]}
+    m = mount.Mount(env=env, where=tmp_path / "mnt")
+    try:
+        c = m.context("a")
+        assert value(c, "a.py", "state = 1; state") == "1" and value(c, "a.js", "let state = 1; state") == "1"
+        installed(c, "cellfs-try\njs: cellfs-try\n")
+        assert "/simple/cellfs-try/" in index.asked and "/cellfs-try" in index.asked
+        assert value(c, "b.py", "import cellfs_try; (cellfs_try.VERSION, state)") == "('1.0', 1)"
+        assert value(c, "b.js", 'require("cellfs-try").version + state') == "1.2.31"
+        r = run(c, "c.py", f"import urllib.request\nurllib.request.urlopen({index.url!r}, timeout=5)")
+        assert done(r) == "error"
+    finally:
+        m.close()
+        index.shutdown()

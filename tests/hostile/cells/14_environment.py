@@ -3,7 +3,7 @@
 from attack import *
 
 got = dict(e.split(b"=", 1) for e in read("/proc/self/environ").split(b"\0") if e)
-fixed = {b"PATH", b"HOME", b"LANG", b"TERM"}
+fixed = {b"PATH", b"HOME", b"LANG", b"TERM", b"CELLFS_PACKAGES", b"PYTHONPATH", b"NODE_PATH"}
 more = set(got) - fixed - {b"CELLFS_CONTEXT", b"NODE_OPTIONS", b"JAVA_TOOL_OPTIONS"}
 check(fixed <= set(got) and not more, f"{sorted(got)}")
 check(got[b"HOME"] == b"/home/user", f"HOME is {got[b'HOME']}")

@@ -4,7 +4,7 @@
 names=$(tr '\0' '\n' </proc/$$/environ | sed 's/=.*//' | sort | tr '\n' ' ')
 for n in $names; do
 	case $n in
-	PATH | HOME | LANG | TERM | CELLFS_CONTEXT | NODE_OPTIONS | JAVA_TOOL_OPTIONS | PWD | SHLVL | _ | OLDPWD) ok "$n" ;;
+	PATH | HOME | LANG | TERM | CELLFS_CONTEXT | CELLFS_PACKAGES | PYTHONPATH | NODE_PATH | NODE_OPTIONS | JAVA_TOOL_OPTIONS | PWD | SHLVL | _ | OLDPWD) ok "$n" ;;
 	*) leak "the environment has $n" ;;
 	esac
 done
