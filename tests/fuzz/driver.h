@@ -9,7 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-static struct driver {
+static struct fake_driver {
 	struct context *c;
 	struct kernel *k;
 	int events, commands, acks, report; /* the other ends */
@@ -88,7 +88,7 @@ static inline void driver_pipe(int *ours, int *theirs, bool they_write)
 }
 
 /* As start() of kernel.c, but for the process. */
-static inline void driver_start(void)
+static inline void fake_start(void)
 {
 	struct kernel *k = driver.k;
 	auto_free char *cwd = context_inside(driver.c, "workspace");

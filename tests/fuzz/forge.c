@@ -306,7 +306,7 @@ static int speak(struct dice *x)
 	int n = 0, most = 1 + roll(x, 64);
 
 	if (driver.k->state == K_STOPPED)
-		driver_start();
+		fake_start();
 	if (!driver.c->active) {
 		kernel_run(driver.k, driver_queue());
 	}

@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	if (!driver.on_ev)
 		driver_find();
-	driver_start();
+	fake_start();
 	driver.k->run = driver_queue();
 	if (data[0] & 1)
 		driver_busy();
