@@ -1,6 +1,7 @@
 #include "packages.h"
 
 #include "gate.h"
+#include "kernel.h"
 #include "worker.h"
 
 #include <ctype.h>
@@ -171,8 +172,8 @@ static int parse_text(const struct langs *ls, char *text, struct package *v, str
 }
 
 /* Calls FN for every line of TEXT that says something that is not so yet. Returns how many, or -errno. */
-static int each_item(struct context *c, const char *text, size_t n, void (*fn)(struct buf *out, const struct package *it),
-		     struct buf *out, struct buf *why)
+static int each_item(struct context *c, const char *text, size_t n,
+		     void (*fn)(struct context *c, struct buf *out, const struct package *it), struct buf *out, struct buf *why)
 {
 	auto_free char *copy = xstrndup(text, n);
 	auto_buf struct buf list = { 0 };
@@ -185,7 +186,7 @@ static int each_item(struct context *c, const char *text, size_t n, void (*fn)(s
 			continue;
 		count++;
 		if (fn)
-			fn(out, &v[i]);
+			fn(c, out, &v[i]);
 	}
 	return all < 0 ? all : count;
 }
@@ -228,29 +229,31 @@ int packages_write(struct context *c, const char *text, size_t n)
 	return err;
 }
 
-static void plan_item(struct buf *out, const struct package *it)
+/* The one that config/kernel names for the language's cells, but for what cells may have put there. */
+static const char *interpreter_of(struct context *c, const struct lang *l)
 {
-	const struct lang *l = it->lang;
+	auto_free char *cell = xasprintf("x.%s", l->exts[0]);
+	struct speaker s = kernel_speaker(c, cell);
 
-	buf_printf(out, "%s\t%s\t%s\t%c\t%s\n", l->packages[0], l->dir, l->interpreter ? l->interpreter : "missing",
-		   it->removes ? '-' : '+', it->spec);
+	if (s.lang == l && s.interpreter && strncmp(s.interpreter, "/workspace/", 11) && strncmp(s.interpreter, "/home/user/", 11))
+		return s.interpreter;
+	return l->interpreter ? l->interpreter : "missing";
 }
 
-/* The same with the paths that the kernel sees. */
-static void plan_boxed(struct buf *out, const struct package *it)
+static void plan_item(struct context *c, struct buf *out, const struct package *it)
 {
-	auto_free char *dir = xasprintf("/kernels%s", strrchr(it->lang->dir, '/'));
-	struct lang l = *it->lang;
+	const struct lang *l = it->lang;
+	bool full = c->world->sandbox.mode == SANDBOX_FULL;
 
-	l.dir = dir;
-	plan_item(out, &(struct package){ &l, it->spec, it->removes });
+	buf_printf(out, "%s\t%s%s\t%s\t%c\t%s\n", l->packages[0], full ? "/kernels" : "", full ? strrchr(l->dir, '/') : l->dir,
+		   interpreter_of(c, l), it->removes ? '-' : '+', it->spec);
 }
 
 void packages_plan(struct context *c, struct buf *code)
 {
 	auto_buf struct buf out = { 0 }, why = { 0 };
 
-	each_item(c, code->s, code->n, c->world->sandbox.mode == SANDBOX_FULL ? plan_boxed : plan_item, &out, &why);
+	each_item(c, code->s, code->n, plan_item, &out, &why);
 	buf_reset(code);
 	buf_add(code, out.s ? out.s : "", out.n);
 }

@@ -329,6 +329,16 @@ def test_the_settings_of_who_mounted_are_honoured_and_shown_to_no_cell(wheels, t
         m.close()
 
 
+def test_it_is_for_the_interpreter_that_the_context_has(ctx, wheels, tmp_path):
+    for above in (tmp_path, *tmp_path.parents[:-2]):
+        above.chmod(0o755)
+    ok(f"/usr/bin/python3 -m venv --without-pip --system-site-packages {tmp_path}/own")
+    write(ctx / "config/kernel/py", f"{tmp_path}/own/bin/python")
+    installed(ctx, upload(ctx, wheels / "cellfs_try-1.0-py3-none-any.whl") + "\n")
+    assert f"{tmp_path}/own" in read(run(ctx, "a.sh", "cat /packages/pyvenv.cfg\n") / "stdout")
+    assert value(ctx, "a.py", "import cellfs_try, sys; (cellfs_try.VERSION, sys.prefix)") == f"('1.0', '{tmp_path}/own')"
+
+
 @pytest.mark.parametrize("mode", ["weak", "none"])
 def test_they_are_installed_without_a_box_too(wheels, tmp_path, mode):
     m = mount.Mount(f"sandbox={mode}", where=tmp_path / "mnt")
