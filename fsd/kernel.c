@@ -24,6 +24,7 @@ enum {
 	COMMANDS_MAX = 4 << 20,    /* bytes that a driver may leave unread */
 	MESSAGES_MAX = 200000,     /* events of one run */
 	START_US = 30 * 1000000,
+	SIGNAL_US = 20000,         /* a runtime that hears of signals in a thread of its own has heard of it then */
 };
 
 /* ---- life ---- */
@@ -191,6 +192,7 @@ static void close_all(struct kernel *k)
 	drop_fd(&k->spool);
 	gauge_close(&k->gauge);
 	timer_stop(l, &k->timer);
+	timer_stop(l, &k->pause);
 	buf_free(&k->in);
 	buf_free(&k->out);
 }
@@ -892,13 +894,13 @@ static bool was_oom(const struct kernel *k)
 static void kernel_gone(struct kernel *k)
 {
 	struct context *c = k->ctx;
-	bool dying = k->state == K_DYING; /* then its run is one that came meanwhile */
+	bool waits = k->state == K_DYING || k->state == K_IDLE; /* its run, if it has one, came meanwhile, or has not begun */
 	bool oom = was_oom(k);
 	auto_free char *why = oom ? memory_limit(c) : cause_of_death(k);
 	bool during_start = k->state == K_STARTING;
 
 	step(k, E_KILL); /* it is gone already: nothing that ends its run is to end it once more */
-	if (!dying && k->run) {
+	if (!waits && k->run) {
 		k->run->state_preserved = false;
 		end_run(k, oom ? ST_OOM : ST_KILLED, why);
 	} else {
@@ -1245,6 +1247,14 @@ static void start(struct kernel *k)
 	kernels_box_up(c, kernel_use(k));
 }
 
+static void on_pause_over(void *arg)
+{
+	struct kernel *k = arg;
+
+	if (k->state == K_IDLE && k->run)
+		exec_run(k);
+}
+
 void kernel_run(struct kernel *k, struct run *r)
 {
 	if (k->state == K_IDLE && is_dead(k)) {
@@ -1252,7 +1262,10 @@ void kernel_run(struct kernel *k, struct run *r)
 		drop_fd(&k->lifeline);
 	}
 	k->run = r;
-	if (k->state == K_IDLE)
+	int64_t pause = k->signalled ? k->signalled + SIGNAL_US - mono_us() : 0;
+	if (k->state == K_IDLE && pause > 0)
+		timer_set(k->ctx->world->loop, &k->pause, pause, on_pause_over, k);
+	else if (k->state == K_IDLE)
 		exec_run(k);
 	else if (k->state == K_STOPPED)
 		start(k);
@@ -1262,8 +1275,10 @@ void kernel_run(struct kernel *k, struct run *r)
  * any more when an `ending` is acked. The pidfd tells that the number is still the driver's. */
 void kernel_signal(struct kernel *k)
 {
-	if (k->pid > 0 && !k->ending && !is_dead(k))
-		kill(-k->pid, SIGINT);
+	if (k->pid <= 0 || k->ending || is_dead(k))
+		return;
+	kill(-k->pid, SIGINT);
+	k->signalled = mono_us();
 }
 
 void kernel_guard(struct kernel *k)

@@ -38,6 +38,8 @@ struct kernel {
 	struct buf in, out;         /* of the event pipe, for the command pipe */
 	struct buf env, cwd;        /* JSON of config/env and the cwd as it was told last */
 	struct timer timer;         /* start limit */
+	struct timer pause;         /* until its run may begin: a signal to the one before is then no more on its way */
+	int64_t signalled;          /* us, monotonic: the last one */
 	char *death;                /* why it is being ended, for the run's reason */
 	pid_t joined;               /* the supervisor, as the process that entered the box told */
 	int exit_code, exit_signal; /* -1: not known */

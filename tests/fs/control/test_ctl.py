@@ -307,6 +307,7 @@ AT_START = {
 
 @pytest.mark.parametrize("verb", AT_START)
 def test_a_run_whose_kernel_is_still_starting_is_cancelled(ctx, verb):
+    write(ctx / "config/memory", "1G")  # with other limits there is no spare, which would have started at once
     run(ctx, "a.py", "open('ran', 'w')\n")
     with fails(errno.ESRCH):
         ctl(ctx, "interrupt")  # nothing runs yet
