@@ -455,7 +455,7 @@ def test_system(run):
 
 
 def test_an_interrupt_goes_to_the_cells_handlers_once(driver, run):
-    number = driver.start("cat('on\\n')\ntryCatch(Sys.sleep(100), interrupt = function(i) cat('mine\\n'))\ncat('after\\n')", "a.r")
+    number = driver.start("tryCatch({ cat('on\\n'); Sys.sleep(100) }, interrupt = function(i) cat('mine\\n'))\ncat('after\\n')", "a.r")
     driver.until(lambda out: b"on" in out)
     done, tries = driver.stop(number)
     assert (done.status, tries) == ("ok", 1) and done.stdout.endswith("mine\nafter\n")
