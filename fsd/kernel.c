@@ -24,6 +24,7 @@ enum {
 	COMMANDS_MAX = 4 << 20,    /* bytes that a driver may leave unread */
 	MESSAGES_MAX = 200000,     /* events of one run */
 	START_US = 30 * 1000000,
+	CLOSED_US = 2 * 1000000,
 	SIGNAL_US = 20000,         /* a runtime that hears of signals in a thread of its own has heard of it then */
 };
 
@@ -605,6 +606,8 @@ static void broken(struct kernel *k, const char *why)
 	kernel_kill(k, s);
 }
 
+static void drain_report(struct kernel *k);
+
 static void on_hello(struct kernel *k, const struct json *ev)
 {
 	int64_t proto = 0, min = 0;
@@ -620,6 +623,7 @@ static void on_hello(struct kernel *k, const struct json *ev)
 		kernel_kill(k, s);
 		return;
 	}
+	drain_report(k); /* it was told before: whom to interrupt is known from here */
 	send_init(k);
 }
 
@@ -784,6 +788,8 @@ static void on_line(struct kernel *k, const char *line, size_t n)
 		context_log(k->ctx, "kernel %s: unknown event %.100s", k->key, name);
 }
 
+static void on_closed(void *arg);
+
 static void on_ev(void *arg, uint32_t mask)
 {
 	struct kernel *k = arg;
@@ -798,7 +804,7 @@ static void on_ev(void *arg, uint32_t mask)
 		watch_del(k->ctx->world->loop, &k->w_ev);
 		close(fd);
 		/* An orderly end closes it too: give box the time to tell which it is. */
-		timer_set(k->ctx->world->loop, &k->timer, 500000, k->timer.fn, k);
+		timer_set(k->ctx->world->loop, &k->timer, CLOSED_US, on_closed, k);
 		return;
 	}
 	k->in.n += n;
@@ -1085,18 +1091,29 @@ void kernels_kill(struct context *c, enum box_use use, const char *why)
 		kill_all(c, use, why);
 }
 
-static void on_timer(void *arg)
+static void on_start_limit(void *arg)
+{
+	kernel_kill(arg, "the driver did not answer within 30 s of its start");
+}
+
+static void on_closed_limit(void *arg)
+{
+	kernel_kill(arg, "it closed its control pipe");
+}
+
+static void on_closed(void *arg)
 {
 	struct kernel *k = arg;
 
-	if (k->state == K_STARTING) {
-		kernel_kill(k, "the driver did not answer within 30 s of its start");
+	if (is_dead(k)) {
+		/* Box will tell how, as soon as it gets the processor: unless a cell has stopped it. */
+		timer_set(k->ctx->world->loop, &k->timer, START_US, on_closed_limit, k);
 	} else if (box_oom_kills(k->ctx, kernel_use(k)) > k->ooms) {
 		/* Its files are closed, but its memory is still being freed, which can take seconds. */
 		auto_free char *why = memory_limit(k->ctx);
 		kill_as(k, why, ST_OOM);
 	} else {
-		kernel_kill(k, "it closed its control pipe");
+		on_closed_limit(k);
 	}
 }
 
@@ -1150,7 +1167,7 @@ static void watch_all(struct kernel *k, struct driver *d)
 	watch_add(l, &k->w_ev, take(&d->fds[4]), EPOLLIN, on_ev, k);
 	watch_add(l, &k->w_report, take(&d->fds[BOX_OWN + 1]), EPOLLIN, on_report, k);
 	watch_add(l, &k->w_pid, k->pidfd, EPOLLIN, on_gone, k);
-	timer_set(l, &k->timer, START_US, on_timer, k);
+	timer_set(l, &k->timer, START_US, on_start_limit, k);
 }
 
 /* What it is told first. */

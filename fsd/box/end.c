@@ -361,8 +361,17 @@ static void as_after_exec(void)
 	prctl(PR_SET_DUMPABLE, 1);
 }
 
+/* Of a pipe that nobody writes to. All signals are blocked. */
+static void wait_for_end(int fd)
+{
+	char none;
+
+	while (read(fd, &none, 1) > 0) {
+	}
+}
+
 /* In the new process: becomes the driver, or leaves a text for the report. Returns for a fork server only. */
-static void become(struct box *b, pid_t supervisor, int failure)
+static void become(struct box *b, pid_t supervisor, int failure, int go)
 {
 	sigset_t none;
 	const char *what = "enter", *whom = b->cwd;
@@ -377,6 +386,7 @@ static void become(struct box *b, pid_t supervisor, int failure)
 		what = confine(b);
 		if (!what) {
 			what = "run";
+			wait_for_end(go);
 			sigemptyset(&none);
 			sigprocmask(SIG_SETMASK, &none, NULL);
 			if (!b->argv) {
@@ -435,23 +445,26 @@ static void let_go(void)
 	}
 }
 
-/* 0 in the supervisor, 1 in the driver of a fork server, or -errno. */
-static int start(struct box *b)
+/* 0 in the supervisor, 1 in the driver of a fork server, or -errno. The driver runs when *GO is closed. */
+static int start(struct box *b, int *go_on)
 {
 	pid_t supervisor = getpid();
-	int failure[2];
+	int failure[2], go[2];
 
-	if (b->signals < 0 || pipe2(failure, O_CLOEXEC) < 0)
+	if (b->signals < 0 || pipe2(failure, O_CLOEXEC) < 0 || pipe2(go, O_CLOEXEC) < 0)
 		return -errno;
 	b->failure = failure[0];
 	b->program = fork();
 	if (b->program < 0)
 		return -errno;
 	if (b->program == 0) {
-		become(b, supervisor, failure[1]);
+		close(go[1]);
+		become(b, supervisor, failure[1], go[0]);
 		return 1;
 	}
 	close(failure[1]);
+	close(go[0]);
+	*go_on = go[1];
 	return 0;
 }
 
@@ -460,7 +473,8 @@ static void say_started(struct box *b)
 	int fd = syscall(SYS_pidfd_open, b->program, 0);
 
 	box_say(b->report, &fd, fd >= 0, "started %d", b->program);
-	close(fd);
+	if (fd >= 0)
+		close(fd);
 }
 
 int box_supervise(struct box *b)
@@ -471,7 +485,8 @@ int box_supervise(struct box *b)
 	prctl(PR_SET_DUMPABLE, 0); /* its memory and /proc entries are not the cells' to read */
 	setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
 	reset_signals(b);
-	int err = start(b);
+	int go = -1;
+	int err = start(b, &go);
 	if (err > 0)
 		return 0;
 	if (err) {
@@ -480,6 +495,7 @@ int box_supervise(struct box *b)
 	}
 	let_go();
 	say_started(b);
+	close(go); /* who hears of the driver has heard its number already */
 	loop(b);
 	box_end_all(b);
 	_exit(0);
