@@ -446,6 +446,7 @@ static void disk_check(struct meter *m, struct metered *x)
 	} else if (over) {
 		bool bytes = x->disk.bytes > bar.bytes;
 		tell(m, x, bytes ? OVER_DISK : OVER_FILES, bytes ? x->disk.bytes : x->disk.files);
+		x->confirm = false; /* the next one is not to be blamed for files that are gone by then */
 	} else if (!over) {
 		x->confirm = false;
 	}
