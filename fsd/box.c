@@ -207,6 +207,8 @@ static void on_launcher(void *arg, uint32_t mask)
 		fail(b, WIFEXITED(status) ? strerror(WEXITSTATUS(status)) : "binding was killed");
 	} else if (b->state == BOX_BINDING) {
 		announce(b);
+	} else if (b->state == BOX_EMPTY) {
+		world_touch(b->world);
 	} else if (b->state == BOX_DYING) {
 		hear_last(b);
 		try_gone(b);
@@ -731,11 +733,16 @@ static int bind_own(struct box *b)
 	return 0;
 }
 
+bool box_is_empty(const struct box *b)
+{
+	return b->state == BOX_EMPTY && !b->launcher;
+}
+
 int box_give(struct box *b, struct context *c)
 {
 	bool foreign;
 
-	if (b->launcher || !step(b, E_GIVE)) /* what made it has still to be reaped */
+	if (!box_is_empty(b) || !step(b, E_GIVE))
 		return -EAGAIN;
 	b->ctx = c;
 	c->box[FOR_CELLS] = b;

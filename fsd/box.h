@@ -22,6 +22,8 @@ int box_need(struct context *c, enum box_use use, const char *interpreter, struc
 int box_new_empty(struct world *w, struct spare *s, struct box **b);
 /* Can an empty box become C's? */
 bool box_suits(const struct context *c);
+/* Can box_give() take B? Not yet, while what made it has still to be reaped. */
+bool box_is_empty(const struct box *b);
 /* B, which is empty, becomes C's: as with box_need(), kernels_box_up() is called then. When that fails B ends. */
 int box_give(struct box *b, struct context *c);
 /* Ends a box that is nobody's. */

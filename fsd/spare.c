@@ -223,7 +223,7 @@ struct spare *spare_reserve(struct context *c, const struct lang *l)
 
 	list_for(it, &all->waiting) {
 		struct spare *one = spare_at(it);
-		if (one->lang == l && one->started && (!s || (one->ready && !s->ready)))
+		if (one->lang == l && one->started && box_is_empty(one->box) && (!s || (one->ready && !s->ready)))
 			s = one;
 	}
 	if (!s || !box_suits(c))
@@ -248,7 +248,7 @@ void spares_print(const struct spares *all, struct buf *out)
 	size_t before = out->n;
 
 	list_for(it, &all->waiting)
-		if (spare_at(it)->ready)
+		if (spare_at(it)->ready && box_is_empty(spare_at(it)->box))
 			buf_printf(out, "%s%s", out->n > before ? " " : "", spare_at(it)->lang->name);
 	if (out->n == before)
 		buf_str(out, "none");
