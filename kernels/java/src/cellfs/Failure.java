@@ -8,7 +8,7 @@ final class Failure extends Exception {
 
 	final String name;
 	final int line, column;
-	final List<String> traceback;
+	final transient List<String> traceback;
 
 	Failure(String name, String message, int line, int column, List<String> traceback) {
 		super(message);
