@@ -7,7 +7,7 @@ const inspector = require('inspector');
 const { types } = require('util');
 const v8 = require('v8');
 const { MessageChannel } = require('worker_threads');
-const { Describer } = load('errors');
+const { Describer, isBySignal } = load('errors');
 const { Interrupts } = load('interrupts');
 const { JUPYTER, KINDS, formats, inspect, pack } = load('bundle');
 const { PROTOCOL, Wire, dumps } = load('wire');
@@ -194,14 +194,14 @@ class Driver {
 		if (name && event.name === 'SyntaxError' && run.source.resolve(name))
 			this._begin(run);
 		else
-			this._settle(run, { status: 'error', event });
+			this._fail(run, thrown, event);
 	}
 
 	_answer(run, value) {
 		if (types.isPromise(value)) {
 			then(value, (settled) => this._answer(run, settled), (reason) => {
 				if (!run.end && this.run === run)
-					this._settle(run, { status: 'error', event: this.errors.describe(reason, run.source, null, this.noted) });
+					this._fail(run, reason, this.errors.describe(reason, run.source, null, this.noted));
 			});
 		} else if (value === undefined || handles.has(value)) {
 			this._settle(run, { status: 'ok' });
@@ -215,6 +215,12 @@ class Driver {
 				this._settle(run, { status: 'ok' });
 			}, (error) => this._settle(run, { status: 'error', event: this.errors.describe(error, run.source, null) }));
 		}
+	}
+
+	_fail(run, thrown, event) {
+		if (isBySignal(thrown))
+			this.interrupts.expect();
+		this._settle(run, { status: 'error', event });
 	}
 
 	// The run's end is known. It is told in a later turn: what the cell has set going at once comes before.

@@ -134,6 +134,11 @@ function isLike(thrown) {
 		&& typeof thrown.message === 'string', false);
 }
 
+// As child_process tells that a child was ended by SIGINT, and a shell that its own was.
+function isBySignal(thrown) {
+	return isLike(thrown) && text(() => thrown.signal === 'SIGINT' || thrown.status === 130 || thrown.code === 130, false);
+}
+
 // What `make()` gives; a getter of the cell's may throw.
 function text(make, otherwise = '<without a printable message>') {
 	try {
@@ -175,4 +180,4 @@ function cut(lines) {
 	return [...lines.slice(0, head), `  … ${tail - head} lines left out …`, ...lines.slice(tail)];
 }
 
-module.exports = { Describer };
+module.exports = { Describer, isBySignal };

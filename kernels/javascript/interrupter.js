@@ -34,7 +34,9 @@ function serve() {
 
 // One SIGINT, until the run that it met is over.
 function handle() {
-	if (!change(USER, ASKED))
+	if (change(USER, ASKED))
+		Atomics.notify(cells, STATE);
+	else
 		change(HELD, HELD_ASKED);
 	for (;;) {
 		const state = Atomics.load(cells, STATE);

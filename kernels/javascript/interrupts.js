@@ -23,6 +23,7 @@ const STATES = Object.freeze({
 const { IDLE, USER, HELD, ASKED, HELD_ASKED, EXIT, KILLING, KILLED } = STATES;
 const STATE = 0, WAKE = 1, READY = 2;
 const START = 20000; // ms
+const SOON = 50; // ms
 
 class Interrupts {
 	// `wake()` is called from the event loop, at any time and for no reason too.
@@ -63,6 +64,11 @@ class Interrupts {
 	// Does the run have to end?
 	get isAsked() {
 		return this.state >= ASKED;
+	}
+
+	// What ended by a SIGINT, a child above all, tells that one has come: its thread may hear of it later.
+	expect() {
+		this._wait(USER, SOON);
 	}
 
 	// From here on nothing is stopped. A termination that is under way hits here, or has been.

@@ -124,10 +124,10 @@ final class Runner {
 			;
 	}
 
-	/** The run was told to end, by an interrupt. */
+	/** The run was told to end, by an interrupt, of which the thread that waits for it need not have heard yet. */
 	boolean interrupted() {
 		synchronized (lock) {
-			return interrupted;
+			return interrupted || armed && Native.interrupted();
 		}
 	}
 
