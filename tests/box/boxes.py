@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import termios
 import textwrap
 import time
 
@@ -118,12 +119,19 @@ def processes(pid):
     return found
 
 
-def until(true, limit=5):
+def until(true, limit=LIMIT):
     """For what nothing tells of."""
-    end = time.monotonic() + limit
+    end, looked = time.monotonic() + limit, time.monotonic()
     while not true():
-        assert time.monotonic() < end, "it does not come true"
+        assert looked < end, "it does not come true"
         time.sleep(0.002)
+        looked = time.monotonic()  # before the look: we may be held up behind it
+
+
+def in_its_loop(lifeline):
+    """Returns when the supervisor at the other end has all its set-up behind it: only then does it take what comes there."""
+    os.write(lifeline, b"x")
+    until(lambda: fcntl.ioctl(lifeline, termios.FIONREAD, bytes(4)) == bytes(4))
 
 
 def children():

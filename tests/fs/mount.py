@@ -103,9 +103,10 @@ class Mount:
     def unmount(self):
         """In order: exit status 0 and nothing from a sanitizer."""
         assert self.alive, f"the daemon has ended by itself ({self.proc and self.proc.returncode})\n{self.tail()}"
-        for _ in range(30):  # what a test ended may still be closing its files
+        stop = time.monotonic() + PATIENCE
+        while True:  # what a test ended may still be closing its files
             done = sh(["fusermount3", "-u", str(self.path)])
-            if not done.returncode or "busy" not in done.stderr:
+            if not done.returncode or "busy" not in done.stderr or time.monotonic() > stop:
                 break
             time.sleep(0.1)
         if done.returncode:
@@ -316,12 +317,12 @@ def let_go(ctx):
 
 
 def hold(ctx, cell="hold.sh", code=HOLD):
-    """Starts a cell that runs until let_go(). Returns its results, once it runs (and has said so, if it is HOLD)."""
+    """Starts a cell that runs until let_go(). Returns its results, once it runs, and has said `begun` if that is in it."""
     results = run(ctx, cell, code)
     running(results)
-    if code == HOLD:
+    if "begun" in code:
         with fd_of(results / "stdout.follow") as fd:
-            read_until(fd, b"begun\n")
+            assert b"begun\n" in read_until(fd, b"begun\n")
     return results
 
 
@@ -462,7 +463,8 @@ def box_pids(ctx):
             if pid_namespace(proc.name) == box:
                 numbers = re.search(r"^NSpid:(.*)$", (proc / "status").read_text(), re.M)[1].split()
                 found[int(numbers[-1])] = int(proc.name)
-    return found
+    # Not who has ended while /proc was read: so all of these were there at one time, the end of the reading.
+    return {pid: host for pid, host in found.items() if pid_namespace(host) == box}
 
 
 def host_pid(ctx, pid):
@@ -483,6 +485,14 @@ def waiting(p):
     return found
 
 
+def answered():
+    """Returns when the daemons have taken all requests that were made before: they take one after the other, so whatever
+    has no answer then has to wait for more than its turn."""
+    for m in live_mounts():
+        with contextlib.suppress(OSError):
+            os.statvfs(m.path)
+
+
 def parked(*children, threads=1, seconds=PATIENCE):
     """Returns when each of these processes of spawn() has so many threads in a request that stays without an answer, or
     has ended."""
@@ -497,12 +507,14 @@ def parked(*children, threads=1, seconds=PATIENCE):
         before = now
         assert time.monotonic() < stop, f"nothing waits in the mount within {seconds} s: {[p.args for p in left]}"
         time.sleep(0.02)
+        answered()
 
 
 def is_parked(p):
     """P waits for an answer of the mount, and goes on doing so."""
     first = waiting(p)
     time.sleep(0.02)
+    answered()
     return bool(first.items() & waiting(p).items())
 
 

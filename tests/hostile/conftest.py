@@ -70,7 +70,7 @@ def shared(request, canaries):
         files = h.open_files()
         yield h
         if h.alive:
-            mount.until(lambda: not harness.zombies(h.pid), 5, "the daemon has zombies")
+            mount.until(lambda: not harness.zombies(h.pid), why="the daemon has zombies")
             for name in set(h.do(os.listdir, h.contexts)) - {"main", "victim"}:
                 h.remove(name)
             h.opened(files, 6)

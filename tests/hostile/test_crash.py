@@ -40,7 +40,7 @@ def test_kill_9_leaves_nothing(fresh):
         how = list(ENDS)[round_ % len(ENDS)]
         if ENDS[how]:
             fresh.do(lambda: fresh.run("long.sh", ENDS[how], "c0"))
-            until(lambda: fresh.read("contexts/c0/status").startswith("busy"), 10)
+            until(lambda: fresh.read("contexts/c0/status").startswith("busy"))
         boxes = fresh.boxes()
         now = len(inside(boxes))
         assert len(boxes) >= CONTEXTS and now >= CONTEXTS * EACH, (len(boxes), now)

@@ -14,8 +14,10 @@ import tempfile
 import time
 
 KERNELS = pathlib.Path(__file__).resolve().parents[2] / "kernels"
-PATIENCE = 20
+PATIENCE = 60  # asserts nothing
+HELLO = 30  # seconds to the first event
 F_SETPIPE_SZ = 1031
+SIGNAL_PAUSE = 0.02  # from a SIGINT to the next cell, as the daemon has it
 
 
 def manifests():
@@ -102,8 +104,10 @@ class Driver:
         self.ids = itertools.count(1)
         self.numbers = itertools.count(1)
         self.ack = True
+        self.ending = False  # it was acked: no SIGINT comes any more before the run is done
+        self.signalled = 0
         self._start(argv, {**os.environ, "HOME": str(self.home), **(env or {})})
-        self.hello = self.event()
+        self.hello = self.event(timeout=HELLO)
         self.send({"op": "init", "proto": 1, "spool": str(self.spool), "env": {},
                    "cwd": str(self.cwd), "opts": {}})
         self.ready = self.event()
@@ -198,6 +202,7 @@ class Driver:
             self.events.append(event)
             if event["ev"] == "display":
                 self._take_files(event)
+            self.ending = event["ev"] == "ending" or self.ending and event["ev"] != "done"
             if event["ev"] in ("display", "ending") and self.ack:
                 self.give_ack()
 
@@ -240,10 +245,11 @@ class Driver:
         self.send(command)
         return run
 
-    def finish(self, run, after=None, timeout=PATIENCE):
-        """Everything of the run until its `done`. `after(result)` is called at each step."""
-        result = Run()
-        result.out = self.late
+    def finish(self, run, after=None, timeout=PATIENCE, result=None):
+        """Everything of the run until its `done`, with what `result` has of it already. `after(result)` is called at each step."""
+        result = result or Run()
+        for fd in self.late:
+            result.out[fd] += self.late[fd]
         self.late = {1: bytearray(), 2: bytearray()}
 
         def sink(fd, chunk):
@@ -281,15 +287,32 @@ class Driver:
             if not self.step(max(0, end - time.monotonic())):
                 raise TimeoutError(repr(self.late))
 
+    def until_there(self, path):
+        """Wait for a file that the cell makes."""
+        end = time.monotonic() + PATIENCE
+        while not os.path.exists(path):
+            if time.monotonic() > end:
+                raise TimeoutError(f"no {path}; {self.late}")
+            self.step(0.005)
+
     def interrupt(self):
-        os.killpg(self.pid, signal.SIGINT)
+        if not self.ending:
+            os.killpg(self.pid, signal.SIGINT)
+            self.signalled = time.monotonic()
+
+    def pause(self):
+        """What was interrupted may have ended before the driver has heard of it: as the daemon, give it the time."""
+        time.sleep(max(0, self.signalled + SIGNAL_PAUSE - time.monotonic()))
 
     def stop(self, run):
         """Interrupt the run as the daemon does, again after a second: (result, tries)."""
+        result = Run()
         for tries in (1, 2, 3):
             self.interrupt()
             with contextlib.suppress(TimeoutError):
-                return self.finish(run, timeout=1), tries
+                self.finish(run, timeout=1, result=result)
+                self.pause()
+                return result, tries
         raise TimeoutError("deaf to three interrupts")
 
     def wait(self):

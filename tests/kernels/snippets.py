@@ -45,7 +45,7 @@ PYTHON = {
             "t = threading.Thread(target=lambda: (os.read(ready, 1), print('late', flush=True)))\n"
             "t.start()\n",
     "late_go": "_ = os.write(go, b'x')\n",
-    "background": "import subprocess\np = subprocess.Popen('sleep 0.2; echo background', "
+    "background": "import subprocess\np = subprocess.Popen('until [ -e go ]; do sleep 0.01; done; echo background', "
                   "shell=True)\n",
     "nul": b"print('a')\n\0\n",
     "crlf": b"a = 1\r\nb = 2\r\nprint(a + b)\r\n",
@@ -93,7 +93,7 @@ BASH = {
     "deaf": "trap '' INT",
     "late": "mkfifo gate; { read -r x < gate; echo late; } &\n",
     "late_go": "echo > gate\n",
-    "background": "{ sleep 0.2; echo background; } &\n",
+    "background": "{ until [ -e go ]; do sleep 0.01; done; echo background; } &\n",
     "nul": b"echo a\n\0\n",
     "crlf": None,
     "no_newline": b"echo end",

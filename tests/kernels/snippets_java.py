@@ -50,7 +50,7 @@ JAVA = {
             "new Thread(() -> { try { gate.await(); } catch (InterruptedException e) { }\n"
             "    System.out.println(\"late\"); }).start();\n",
     "late_go": "gate.countDown();\n",
-    "background": "new ProcessBuilder(\"sh\", \"-c\", \"sleep 0.2; echo background\").inheritIO().start();\n",
+    "background": "new ProcessBuilder(\"sh\", \"-c\", \"until [ -e go ]; do sleep 0.01; done; echo background\").inheritIO().start();\n",
     "nul": b"System.out.println(1);\n\0\n",
     "crlf": b"int a = 1;\r\nint b = 2;\r\nSystem.out.println(a + b);\r\n",
     "no_newline": b"System.out.println(\"end\")",

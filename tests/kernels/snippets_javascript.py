@@ -52,7 +52,7 @@ JAVASCRIPT = {
             "go.then(() => setTimeout(() => console.log('late'), 20))\n"
             "var nothing = 1\n",
     "late_go": "say()\n",
-    "background": "require('child_process').spawn('sleep 0.2; echo background', "
+    "background": "require('child_process').spawn('until [ -e go ]; do sleep 0.01; done; echo background', "
                   "{shell: true, stdio: 'inherit'})\nvar p = 1\n",
     "nul": b"console.log('a')\n\0\n",
     "crlf": b"var a = 1\r\nvar b = 2\r\nconsole.log(a + b)\r\n",

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 
 import pytest
 
@@ -231,11 +230,12 @@ def test_interrupt(driver, run, say, wait):
 def test_idle_interrupt_is_harmless(driver, run, say):
     for _ in range(3):
         driver.interrupt()
-    time.sleep(0.02)  # as the daemon, which cannot know either when the driver has heard of the last one
+    driver.pause()  # as the daemon, which cannot know either when the driver has heard of the last one
     assert run(say["none"]).status == "ok"
     for _ in range(50):
         driver.interrupt()
         assert run(say["none"]).status in ("ok", "interrupted")
+    driver.pause()
     assert run(say["none"]).status == "ok"
 
 
@@ -273,7 +273,9 @@ def test_output_after_the_end(driver, run, say):
 
 
 def test_background_process_prints_on(driver, run, say):
+    (driver.cwd / "go").unlink(missing_ok=True)
     assert run(say["background"]).status == "ok"
+    (driver.cwd / "go").touch()
     driver.until(lambda out: b"background\n" in out)
     driver.late[1].clear()
 

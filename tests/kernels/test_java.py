@@ -322,7 +322,11 @@ def test_an_interrupt_tells_where(driver):
 
 def test_the_guard_lets_go_of_native_waits(driver):
     driver.run("new ProcessBuilder(\"mkfifo\", \"gate\").start().waitFor();", "a.java")
-    number = driver.start("int kept = 3;\n{ System.out.println(\"in\"); new FileInputStream(\"gate\").read(); }", "a.java")
+    number = driver.start(  # another thread sees it wait: before, a Stop would end it
+        "int kept = 3;\n{ Thread me = Thread.currentThread();\n  new Thread(() -> {\n"
+        "    while (!me.getStackTrace()[0].getMethodName().equals(\"open0\")) Thread.yield();\n"
+        "    System.out.println(\"in\"); }).start();\n"
+        "  new FileInputStream(\"gate\").read(); }", "a.java")
     driver.until(lambda out: b"in" in out)
     driver.interrupt()
     with pytest.raises(TimeoutError):

@@ -608,8 +608,9 @@ HOOKS = "require('async_hooks').createHook({ init() {} }).enable(); await 1; con
 ])
 def test_interrupts(driver, code):
     driver.run("var kept = 13", "a.js")
+    number = begun(driver, code)
     begin = time.perf_counter()
-    done, tries = driver.stop(begun(driver, code))
+    done, tries = driver.stop(number)
     assert (done.status, tries) == ("interrupted", 1) and time.perf_counter() - begin < 3
     assert done.error["name"] == "Interrupted"
     assert value(driver.run("await null; kept", "a.js")) == "13"
@@ -647,6 +648,7 @@ def test_interrupts_at_any_moment_leave_a_working_driver(driver):
         driver.step(delay / 20000)
         driver.interrupt()
         assert driver.finish(number).status in ("ok", "interrupted")
+    driver.pause()
     done = driver.run(code, "a.js")
     assert len(done.displays) == 40
     lines = 0

@@ -14,7 +14,7 @@ import sys
 import pytest
 
 import snippets_jupyter
-from conversation import KERNELS, Driver, manifests, probe
+from conversation import KERNELS, PATIENCE, Driver, manifests, probe
 
 TINY = pathlib.Path(__file__).with_name("tiny_kernel.py")
 PYTHON = probe(manifests()["jupyter"])[0]
@@ -219,24 +219,31 @@ def test_kernelspec_env_and_names(start):
     assert driver.run("env A\nenv B").stdout == f"{driver.home}/x\n$NOTHING\n"
 
 
+def children(driver):
+    return pathlib.Path(f"/proc/{driver.pid}/task/{driver.pid}/children").read_text().split()
+
+
 def test_the_end_of_commands_ends_the_kernel_in_order(start):
     driver = start(tiny())
     driver.run("print x")
+    (child,) = children(driver)
+    connection = pathlib.Path(pathlib.Path(f"/proc/{child}/cmdline").read_text().split("\0")[2])
+    assert connection.exists()
     os.close(driver.fds.pop(3))
     assert driver.wait() == 0
     driver.until(lambda out: b"goodbye" in out)
-    assert not [path for path in pathlib.Path("/tmp").glob("k-*/connection.json") if str(driver.pid) in path.read_text()]
+    assert not connection.parent.exists()
 
 
 def test_a_driver_that_is_killed_leaves_no_kernel(start):
     driver = start(tiny())
     run = driver.start("wait", "a.tiny")
     driver.until(lambda out: b"waiting" in out)
-    children = pathlib.Path(f"/proc/{driver.pid}/task/{driver.pid}/children").read_text().split()
-    assert len(children) == 1 and run
-    ends = [os.pidfd_open(int(pid)) for pid in children]
+    (child,) = children(driver)
+    ends = [os.pidfd_open(int(child))]
+    assert run
     os.kill(driver.pid, signal.SIGKILL)
-    assert select.select(ends, [], [], 5)[0] == ends
+    assert select.select(ends, [], [], PATIENCE)[0] == ends
     for end in ends:
         os.close(end)
 

@@ -154,9 +154,11 @@ def test_display_from_a_thread(run):
 
 
 def test_display_outside_a_run_is_dropped_with_a_log(driver):
-    driver.run("import os, threading\nready, go = os.pipe()\nt = threading.Thread(target=lambda: "
-               "(os.read(ready, 1), display(1)))\nt.start()")
-    driver.run("threading.Timer(0.05, os.write, (go, b'x')).start()")
+    gate = driver.base / "gate"
+    os.mkfifo(gate)
+    driver.run("import threading\nt = threading.Thread(target=lambda: "
+               f"(open({str(gate)!r}).read(), display(1)))\nt.start()")
+    gate.write_text("go")
     assert "display" in driver.event("log")["text"]
     assert driver.run("t.join()").status == "ok"
 
@@ -468,13 +470,19 @@ def test_asyncio_run_in_a_cell(run):
 
 
 def test_tasks_go_on_between_cells(driver):
-    driver.run("import asyncio\nasync def f(text):\n  await asyncio.sleep(0.05)\n  print(text)\n"
-               "t = asyncio.create_task(f('one'))")
+    gates = driver.base / "gates"
+    gates.mkdir()
+    driver.run("import asyncio, os\nasync def f(text):\n"
+               f"  while not os.path.exists({str(gates)!r} + '/' + text): await asyncio.sleep(0.01)\n"
+               "  print(text)\nt = asyncio.create_task(f('one'))")
+    (gates / "one").touch()
     driver.until(lambda out: b"one\n" in out)
     driver.late[1].clear()
     driver.run("t = asyncio.create_task(f('two')); await asyncio.sleep(0)")
+    (gates / "two").touch()
     driver.until(lambda out: b"two\n" in out)
     driver.late[1].clear()
+    (gates / "three").touch()
     assert driver.run("await f('three')").stdout == "three\n"
 
 
@@ -517,6 +525,7 @@ def test_interrupts_at_any_moment_leave_a_working_driver(driver):
         driver.step(delay / 20000)
         driver.interrupt()
         assert driver.finish(number).status in ("ok", "interrupted")
+    driver.pause()
     done = driver.run(code)
     assert len(done.displays) == 40
     lines = 0
@@ -597,14 +606,11 @@ def test_shell_escapes(run, ipython):
     assert done.value["text/plain"] == "['1', '2']"
 
 
-@pytest.mark.parametrize("code", ["!echo on; sleep 99", "x = !echo on >/dev/tty; sleep 99",
-                                  "%%bash\necho on\nsleep 99"])
-def test_interrupt_of_a_shell_escape(driver, ipython, code):
-    number = driver.start(code, "a.py")
-    if "tty" in code:
-        driver.step(0.3)
-    else:
-        driver.until(lambda out: b"on" in out)
+@pytest.mark.parametrize("code", ["!echo >ON; sleep 99", "x = !echo >ON; sleep 99",
+                                  "%%bash\necho >ON\nsleep 99"])
+def test_interrupt_of_a_shell_escape(driver, ipython, code, tmp_path):
+    number = driver.start(code.replace("ON", f"'{tmp_path}/on'"), "a.py")
+    driver.until_there(tmp_path / "on")
     assert driver.stop(number)[0].status == "interrupted"
 
 
@@ -633,7 +639,8 @@ def test_engine_says_the_tier(driver, name):
     assert driver.hello["engine"].startswith("IPython") == (name == "python")
 
 
-def test_nothing_is_left_in_tmp(fresh):
-    before = set(os.listdir("/tmp"))
-    fresh.run("1")
-    assert set(os.listdir("/tmp")) - before == set()
+def test_nothing_is_left_in_tmp(start, tmp_path):
+    driver = start(env={"TMPDIR": str(tmp_path)})  # others write to /tmp meanwhile
+    assert driver.run("import tempfile; tempfile.gettempdir()").value["text/plain"] == str(tmp_path)
+    driver.run("1")
+    assert os.listdir(tmp_path) == []

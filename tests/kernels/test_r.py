@@ -462,7 +462,7 @@ def test_an_interrupt_goes_to_the_cells_handlers_once(driver, run):
 
 
 def test_an_interrupt_that_native_code_does_not_see_ends_its_own_run(driver, run):
-    number = driver.start("cat('on\\n')\nx <- system2('sh', c('-c', shQuote('trap : INT; sleep 0.3; true')))\n", "a.r")
+    number = driver.start("x <- system2('sh', c('-c', shQuote('trap : INT; echo on; sleep 0.3; true')))\n", "a.r")
     driver.until(lambda out: b"on" in out)
     assert driver.stop(number)[0].status == "interrupted"
     assert run("1").value["text/plain"] == "[1] 1"

@@ -20,17 +20,16 @@ KEY = HOST["key"].encode()
 
 class Kernel:
     def __init__(self):
-        context = zmq.Context()
-        self.iopub = self.bind(context, zmq.PUB, "iopub")
-        self.shell = self.bind(context, zmq.ROUTER, "shell")
-        self.control = self.bind(context, zmq.ROUTER, "control")
-        self.stdin = self.bind(context, zmq.ROUTER, "stdin")
-        self.heart = self.bind(context, zmq.REP, "hb")
+        self.context = zmq.Context()
+        self.iopub = self.bind(zmq.PUB, "iopub")
+        self.shell = self.bind(zmq.ROUTER, "shell")
+        self.control = self.bind(zmq.ROUTER, "control")
+        self.stdin = self.bind(zmq.ROUTER, "stdin")
+        self.heart = self.bind(zmq.REP, "hb")
         self.count = 0
 
-    @staticmethod
-    def bind(context, kind, name):
-        made = context.socket(kind)
+    def bind(self, kind, name):
+        made = self.context.socket(kind)
         joint = ":" if HOST["transport"] == "tcp" else "-"
         made.bind(f"{HOST['transport']}://{HOST['ip']}{joint}{HOST[name + '_port']}")
         return made
@@ -78,8 +77,7 @@ class Kernel:
             self.send(channel, kind.replace("request", "reply"), reply, self.parent, idents)
         self.say("status", {"execution_state": "idle"})
         if kind == "shutdown_request":
-            time.sleep(0.05)  # for the threads of the sockets
-            os._exit(0)
+            self.leave(0)
         if late:
             self.say("stream", {"name": "stdout", "text": late})
 
@@ -168,8 +166,12 @@ class Kernel:
         self.do_print(os.getcwd())
 
     def do_exit(self, text):
-        time.sleep(0.05)  # for the threads of the sockets
-        os._exit(int(text))
+        self.leave(int(text))
+
+    def leave(self, code):
+        """Exit when all that was sent has left."""
+        self.context.destroy(linger=10000)
+        os._exit(code)
 
     def do_kill(self, text):
         os.write(2, b"last words\n")

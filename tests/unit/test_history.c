@@ -144,8 +144,8 @@ static void a_cells_name_shows_its_newest_run(void **state)
 
 static void output_goes_to_the_run_that_printed_it(void **state)
 {
-	ran("a.t", "(sleep 0.2; echo late) & echo one");
-	ran("b.t", "echo two; sleep 0.5");
+	ran("a.t", "(while [ ! -e go ]; do sleep 0.02; done; echo late; : >said) & echo one");
+	ran("b.t", "echo two; : >go; while [ ! -e said ]; do sleep 0.02; done");
 	ran("c.t", "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done");
 	prints(context_run(d.c, 1), 0, "one\n");
 	everything_comes_back();

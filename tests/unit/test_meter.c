@@ -239,10 +239,16 @@ static void run_ms(int ms)
 	timer_stop(l, &t);
 }
 
+/* Runs the loop until COND, for 20 s at most. */
+#define RUN_UNTIL(cond)                                                                            \
+	do {                                                                                       \
+		for (int64_t until_ = mono_us() + 20000000; !(cond) && mono_us() < until_;)        \
+			run_ms(20);                                                                \
+	} while (0)
+
 static void first_scan(void)
 {
-	while (!x.known)
-		run_ms(20);
+	RUN_UNTIL(x.known);
 }
 
 static void start(int fs)
@@ -283,12 +289,13 @@ static void who_fills_the_disk_is_told(void **state)
 	assert_int_equal(told[OVER_DISK], 1);
 	assert_in_range(amount[OVER_DISK], 10 * MIB, 21 * MIB);
 	assert_in_range(mono_us() - begin, 0, 2900 * 1000);
-	run_ms(3000); /* again, as long as it is so */
+	RUN_UNTIL(told[OVER_DISK] == 2); /* again, as long as it is so */
 	assert_int_equal(told[OVER_DISK], 2);
 	unlinkat(tree, "b", 0);
 	told[OVER_DISK] = 0;
 	run_ms(1500);
 	run_ms(1500);
+	RUN_UNTIL(x.disk.bytes <= 11 * MIB);
 	assert_in_range(told[OVER_DISK], 0, 1);
 	assert_in_range(x.disk.bytes, 10 * MIB, 11 * MIB);
 	stop();
@@ -308,7 +315,7 @@ static void both_directories_count(void **state)
 	first_scan();
 	fill(tree, "workspace/f", 2 * MIB);
 	fill(tree, "home/f", 2 * MIB);
-	run_ms(3000);
+	RUN_UNTIL(told[OVER_DISK]);
 	assert_int_equal(told[OVER_DISK], 1);
 	stop();
 }
@@ -323,6 +330,7 @@ static void what_was_there_is_no_offence(void **state)
 	start(dir);
 	meter_limit(&x, 0, 4 * MIB);
 	meter_add(m, &x, -1, (int[METER_DIRS]){ tree, -1, -1 });
+	first_scan();
 	run_ms(800);
 	assert_int_equal(told_anything(), 0);
 	assert_in_range(x.disk.bytes, 128 * MIB, 129 * MIB);
@@ -332,7 +340,7 @@ static void what_was_there_is_no_offence(void **state)
 		run_ms(100);
 	}
 	fill(tree, "new", 8 * MIB);
-	run_ms(3000);
+	RUN_UNTIL(told[OVER_DISK]);
 	assert_int_equal(told[OVER_DISK], 1);
 	stop();
 }
@@ -349,7 +357,7 @@ static void a_lower_limit_is_in_force_at_once(void **state)
 	run_ms(600);
 	assert_int_equal(told_anything(), 0);
 	meter_limit(&x, 0, 4 * MIB);
-	run_ms(2000);
+	RUN_UNTIL(told[OVER_DISK]);
 	assert_int_equal(told[OVER_DISK], 1);
 	stop();
 }
@@ -370,7 +378,7 @@ static void too_many_files_are_told(void **state)
 		snprintf(name, sizeof(name), "%d", i);
 		close(openat(tree, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
 	}
-	run_ms(3000);
+	RUN_UNTIL(told[OVER_FILES]);
 	assert_int_equal(told[OVER_FILES], 1);
 	assert_in_range(amount[OVER_FILES], 2001, 3000);
 	stop();
@@ -501,12 +509,13 @@ static void shared_memory_counts_once(void **state)
 
 	meter_limit(&x, 128 * MIB, 0);
 	meter_add(m, &x, proc, (int[METER_DIRS]){ -1, -1, -1 });
+	RUN_UNTIL(x.memory);
 	run_ms(800);
 	assert_int_equal(told_anything(), 0);
 	assert_in_range(x.rss, 5 * 64 * MIB, 6 * 64 * MIB);
 	assert_in_range(x.memory, 64 * MIB, 90 * MIB);
 	meter_limit(&x, 48 * MIB, 0);
-	run_ms(2000);
+	RUN_UNTIL(told[OVER_MEMORY]);
 	assert_int_equal(told[OVER_MEMORY], 1);
 	assert_in_range(amount[OVER_MEMORY], 64 * MIB, 90 * MIB);
 	assert_in_range(x.memory_peak, 64 * MIB, 90 * MIB);
@@ -538,7 +547,7 @@ static void private_memory_counts_also_of_the_undumpable(void **state)
 
 	meter_limit(&x, 48 * MIB, 0);
 	meter_add(m, &x, proc, (int[METER_DIRS]){ -1, -1, -1 });
-	run_ms(2000);
+	RUN_UNTIL(told[OVER_MEMORY]);
 	assert_int_equal(told[OVER_MEMORY], 1);
 	assert_in_range(amount[OVER_MEMORY], 64 * MIB, 90 * MIB);
 	stop();
@@ -567,11 +576,12 @@ static void memory_that_nobody_maps_counts_once(void **state)
 
 	meter_limit(&x, 100 * MIB, 0);
 	meter_add(m, &x, proc, (int[METER_DIRS]){ -1, -1, -1 });
+	RUN_UNTIL(x.memory >= 64 * MIB);
 	run_ms(1500);
 	assert_int_equal(told_anything(), 0);
 	assert_in_range(x.memory, 64 * MIB, 80 * MIB);
 	meter_limit(&x, 48 * MIB, 0);
-	run_ms(2000);
+	RUN_UNTIL(told[OVER_MEMORY]);
 	assert_int_equal(told[OVER_MEMORY], 1);
 	assert_in_range(amount[OVER_MEMORY], 64 * MIB, 80 * MIB);
 	stop();
@@ -594,7 +604,7 @@ static void a_removed_file_that_is_open_counts(void **state)
 	x.known = true; /* the file is not from before */
 	meter_limit(&x, 0, 8 * MIB);
 	meter_add(m, &x, proc, (int[METER_DIRS]){ tree, -1, -1 });
-	run_ms(3000);
+	RUN_UNTIL(told[OVER_DISK]);
 	assert_int_equal(told[OVER_DISK], 1);
 	assert_in_range(amount[OVER_DISK], 16 * MIB, 17 * MIB);
 	stop();
@@ -607,10 +617,11 @@ static void the_end_of_a_box_is_no_news(void **state)
 
 	meter_limit(&x, 512 * MIB, 0);
 	meter_add(m, &x, proc, (int[METER_DIRS]){ -1, -1, -1 });
-	run_ms(400);
+	RUN_UNTIL(x.rss);
 	assert_true(x.rss > 0);
 	kill(outer, SIGKILL);
 	run_ms(800);
+	RUN_UNTIL(!x.rss);
 	assert_int_equal(x.rss, 0);
 	assert_in_range(x.rss_peak, 5 * 64 * MIB, 6 * 64 * MIB);
 	assert_int_equal(told_anything(), 0);

@@ -437,6 +437,7 @@ def test_a_file_that_is_too_large_is_an_error_of_the_program(ctx, cell, code):
 
 def test_a_disk_that_is_over_the_limit_ends_the_run(ctx):
     write(ctx / "config" / "disk", "64M")
+    out(ctx, "true\n")  # who is over the limit still a second later is ended, too: tidying up is not to wait for a kernel
     r = run(ctx, "a.py", "import time\nfor i in range(40):\n    open(f'f{i}', 'wb').write(bytes(4 << 20))\ntime.sleep(1000)\n")
     assert done(r) == "killed" and read(r / "status") == "killed: disk limit 64 MiB\n"
     assert "disk limit" in read(ctx / "log")

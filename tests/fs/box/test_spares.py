@@ -1,13 +1,14 @@
 """Spares: a driver that waits in an empty box, which becomes that of the context that needs it. That what is in such a box
 is as confined as in any other is seen in tests/hostile, whose contexts come from spares too."""
 
+import contextlib
 import os
 import signal
 
 import pytest
 
 from control.steps import kernel
-from mount import box_pids, done, ok, read, read_bytes, run, sh, until, write
+from mount import box_pids, done, ok, pid_namespace, read, read_bytes, run, sh, until, write
 
 LOOK = """
 import os, json
@@ -24,7 +25,12 @@ def root_status(m):
 
 
 def ready(m, names="python"):
-    until(lambda: root_status(m)["spares"] == names, why=f"no spare: {read(m.path / 'status')}")
+    """Returns when these wait, and can be taken: what has made their boxes, outside of them, has ended."""
+
+    def waits():
+        return root_status(m)["spares"] == names and pid_namespace("self") not in map(pid_namespace, spare_boxes(m))
+
+    until(waits, why=f"no spare: {read(m.path / 'status')}")
 
 
 def spare_boxes(m):
@@ -159,7 +165,8 @@ def test_a_spare_that_dies_is_replaced_when_its_language_is_used_again(fresh):
     mine = {str(pid) for pid in box_pids(fresh.main).values()}
     for pid in spare_boxes(fresh):
         if pid not in mine:
-            os.kill(int(pid), signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # the others of a box end with its first process
+                os.kill(int(pid), signal.SIGKILL)
     until(lambda: root_status(fresh)["spares"] == "none")
     assert "spare python kernel: it ended" in read(fresh.path / "log")
     ctx = fresh.context("b")

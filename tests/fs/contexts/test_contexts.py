@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from control.steps import about, ending, events, kernel, says, until_status
-from mount import done, fails, fd_of, host_pid, ok, parked, read, run, runs, spawn, within, write
+from mount import PATIENCE, done, fails, fd_of, host_pid, ok, parked, read, run, runs, spawn, within, write
 
 LISTED = {
     "cells", "results", "history", "stdout", "stderr", "events.jsonl", "config", "workspace", "ctl", "status", "log",
@@ -144,7 +144,7 @@ def test_rmdir_of_an_empty_context(ctx):
 
 
 def test_the_rmdir_of_cells_already_stops_the_kernels(ctx):
-    r = run(ctx, "a.sh", "echo go; while :; do echo x >> f; sleep .001; done\n")
+    r = run(ctx, "a.sh", "while :; do echo x >> f; echo go; sleep .001; done\n")
     says(r, "go")
     with ending(kernel(ctx, "bash")["pid"]):
         os.unlink(ctx / "cells" / "a.sh")
@@ -191,7 +191,7 @@ def test_who_waits_in_a_context_that_is_removed_is_told_so(ctx):
         parked(p)
     write(ctx / "ctl", "remove\n")
     for p in waiting:
-        _, err = p.communicate(timeout=5)
+        _, err = p.communicate(timeout=PATIENCE)
         # The kernel looks the path up again behind an ESTALE of open(), and it is not there any more.
         assert p.returncode == 1 and ("Stale file handle" in err or "No such file" in err), err
 
@@ -203,7 +203,7 @@ def answers(ctx):
 
 
 def test_others_are_answered_while_a_context_of_many_files_is_removed(m, ctx):
-    answers(ctx)
+    assert done(run(ctx, "quick.sh", "true\n")) == "ok"
     big = m.context("many-files")
     (space,) = [p for p in m.state.glob("contexts/*/workspace") if read(p.parent / "context").count('"many-files"')]
     for i in range(20):
@@ -217,7 +217,7 @@ def test_others_are_answered_while_a_context_of_many_files_is_removed(m, ctx):
 
 
 def test_others_are_answered_while_a_cell_writes_to_the_disk(m, ctx):
-    answers(ctx)
+    assert done(run(ctx, "quick.sh", "true\n")) == "ok"
     busy = m.context("dd")
     r = run(busy, "dd.sh", "echo go; dd if=/dev/zero of=big bs=1M count=300 conv=fsync status=none; rm big\n")
     says(r, "go")
@@ -240,7 +240,7 @@ def test_rename_keeps_everything_and_the_running_kernel(m, ctx):
     ok(["mv", str(ctx), str(to)])
     assert ctx.name not in os.listdir(m.contexts) and "renamed" in os.listdir(m.contexts)
     write(to / "workspace" / "stop", "")
-    assert reader.communicate(timeout=10)[0] == "ok\n"
+    assert reader.communicate(timeout=PATIENCE)[0] == "ok\n"
     assert read(to / "results" / "b.py" / "done") == "ok\n"
     assert (about(to)["uuid"], kernel(to)["pid"]) == (uuid, pid)
     r = run(to, "c.py", "import os\nprint(os.environ['A'])\nx\n")
@@ -294,6 +294,7 @@ def test_contexts_run_in_parallel(m, ctx):
     r = run(ctx, "a.py", "import os\nprint('go', flush=True)\nwhile not os.path.exists('stop'): pass\n")
     says(r, "go")
     other = m.context("parallel")
+    assert done(run(other, "warm.sh", "true\n")) == "ok"
     with within(1):
         assert done(run(other, "a.sh", "true\n")) == "ok"
     assert read(r / "status").startswith("running")
@@ -304,7 +305,7 @@ def test_contexts_run_in_parallel(m, ctx):
 def test_contexts_can_be_made_and_removed_at_once_by_many(m):
     def work(k):
         for i in range(10):
-            d = m.contexts / f"many-{k}-{i}"
+            d = m.contexts / f"crowd-{k}-{i}"
             os.mkdir(d)
             (os.rmdir if i % 2 else shutil.rmtree)(d)
 
@@ -313,7 +314,7 @@ def test_contexts_can_be_made_and_removed_at_once_by_many(m):
         t.start()
     for t in threads:
         t.join()
-    assert not [n for n in os.listdir(m.contexts) if n.startswith("many-")]
+    assert not [n for n in os.listdir(m.contexts) if n.startswith("crowd-")]
 
 
 # ---- what is listed ------------------------------------------------------------------------------

@@ -149,7 +149,7 @@ def test_a_kernel_that_never_answers_can_be_stopped_and_its_run_cancelled(ctx):
                 lambda: os.unlink(ctx / "cells" / "a.py")):
         r = run(ctx, "a.py", "1\n")
         number = read(r / "run").strip()
-        with within(2):
+        with within(10):  # and not the 30 s that it has for its start
             way()
             assert done(ctx / "history" / number) == "cancelled"
             assert read(run(ctx, "b.sh", "echo other\n") / "stdout") == "other\n"

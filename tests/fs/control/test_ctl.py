@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from control.steps import ending, events, kernel, peek, reason, record, says, until_status
-from mount import done, fails, host_pid, ok, parked, read, run, runs, spawn, status, within, write
+from mount import PATIENCE, done, fails, host_pid, ok, parked, read, run, runs, spawn, status, within, write
 
 VERBS = ["interrupt", "run", "cancel", "restart", "stop", "clear", "remove"]
 LONG = "echo go; sleep 1000\n"
@@ -201,7 +201,7 @@ def test_cancel_by_cell_by_number_and_all(ctx):
     reader = spawn(["cat", str(q["a.sh"] / "done")], stdout=subprocess.PIPE, text=True)
     parked(reader)
     ctl(ctx, f"cancel a.sh\ncancel {n}")
-    assert reader.communicate(timeout=5)[0] == "cancelled\n"
+    assert reader.communicate(timeout=PATIENCE)[0] == "cancelled\n"
     assert [status(q[c]) for c in q] == ["cancelled", "cancelled", "queued", "queued", "queued"]
     ctl(ctx, "cancel all")
     assert all(done(q[c]) == "cancelled" for c in q)
@@ -307,12 +307,15 @@ AT_START = {
 
 @pytest.mark.parametrize("verb", AT_START)
 def test_a_run_whose_kernel_is_still_starting_is_cancelled(ctx, verb):
-    write(ctx / "config/memory", "1G")  # with other limits there is no spare, which would have started at once
+    os.mkdir(ctx / "workspace" / "hold")  # with that variable there is no spare, and what Python reads first holds it
+    write(ctx / "workspace" / "hold" / "sitecustomize.py", "import os, time\nwhile not os.path.exists('/workspace/go'): time.sleep(.01)\n")
+    write(ctx / "config" / "env" / "PYTHONPATH", "/workspace/hold")
     run(ctx, "a.py", "open('ran', 'w')\n")
     with fails(errno.ESRCH):
         ctl(ctx, "interrupt")  # nothing runs yet
     AT_START[verb](ctx)
     assert done(ctx / "history" / "1") == "cancelled"
+    write(ctx / "workspace" / "go", "")
     r = run(ctx, "b.py", "import os\nos.path.exists('ran')\n")
     assert done(r) == "ok" and read(r / "result.txt") == "False\n"
     assert read(r / "stderr") == ""  # no state was lost

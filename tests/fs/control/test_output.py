@@ -81,15 +81,13 @@ LATE = {
         "a.py",
         "import os, threading, time\ndef late():\n"
         "    while not os.path.exists('go'): time.sleep(.01)\n"
-        "    print('LATE', flush=True)\n    open('went', 'w').close()\n"
+        "    print('LATE', flush=True)\n"
         "threading.Thread(target=late).start()\nprint('own')\n",
-        "b.sh", "touch go; until [ -e went ]; do sleep .01; done; sleep .1; echo hi\n",
+        "b.sh", "touch go; until [ -e heard ]; do sleep .01; done; echo hi\n",
     ),
     "bash": (
-        "a.sh", "(until [ -e go ]; do sleep .01; done; echo LATE; touch went) &\necho own\n",
-        "b.py",
-        "import os, time\nopen('go', 'w').close()\nwhile not os.path.exists('went'): time.sleep(.01)\ntime.sleep(.1)\n"
-        "print('hi')\n",
+        "a.sh", "(until [ -e go ]; do sleep .01; done; echo LATE) &\necho own\n",
+        "b.py", "import os, time\nopen('go', 'w').close()\nwhile not os.path.exists('heard'): time.sleep(.01)\nprint('hi')\n",
     ),
 }
 
@@ -99,7 +97,10 @@ def test_late_output_goes_to_the_contexts_stream_and_to_no_run(ctx, language):
     cell, code, other, wait = LATE[language]
     first = run(ctx, cell, code)
     assert done(first) == "ok"
-    second = run(ctx, other, wait)
+    with fd_of(ctx / "stdout.follow") as fd:
+        second = run(ctx, other, wait)
+        read_until(fd, b"LATE\n")
+    write(ctx / "workspace" / "heard", "")
     assert done(second) == "ok"
     assert read(first / "stdout") == "own\n" and read(second / "stdout") == "hi\n"
     assert sorted(read(ctx / "stdout").split()) == ["LATE", "hi", "own"]
@@ -135,6 +136,7 @@ def test_a_flood_ends_with_its_timeout_and_others_are_answered(m, ctx):
 def test_a_flood_in_the_background_is_limited_and_others_are_answered(m, ctx):
     write(ctx / "config" / "output", "1M")
     other = m.context("beside-a-background")
+    assert done(run(other, "a.sh", "true\n")) == "ok"
     r = run(ctx, "a.sh", "yes & echo $!\n")
     assert done(r) == "ok"
     for _ in range(20):

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from control.steps import about, ending, says
-from mount import ENDED, box_pids, done, fails, read, run, runs, status, write
+from mount import ENDED, PATIENCE, box_pids, done, fails, read, run, runs, status, write
 
 KILLS = int(os.environ.get("CELLFS_KILLS", "15"))
 KINDS = {  # what a load of each kind writes, prints and gives
@@ -92,7 +92,7 @@ def test_kill_9_at_a_random_point(m, round_):
     for load in loads:
         load.start()
     for load in loads:
-        assert load.first.wait(20)
+        assert load.first.wait(PATIENCE)
     time.sleep(random.random() * 0.6)  # the random point
     pids = [k["pid"] for c in [*KINDS, "long"] for k in about(m.contexts / c)["kernels"].values() if k["pid"]]
     # A box's first process lasts until the host's init has reaped the others: some take their time.
@@ -100,7 +100,7 @@ def test_kill_9_at_a_random_point(m, round_):
     with ending(*pids, seconds=1):
         m.kill()
     for load in loads:
-        load.join(20)
+        load.join(PATIENCE)
         assert not load.is_alive() and not load.wrong, load.wrong
     m.start()
     for kind in KINDS:

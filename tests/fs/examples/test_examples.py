@@ -8,11 +8,12 @@ import os
 import random
 import re
 import socket
+import subprocess
 import threading
 
 import pytest
 
-from mount import ROOT, end, done, hold, let_go, ok, read, read_bytes, run, sh, spawn, until, write
+from mount import PATIENCE, ROOT, end, done, hold, let_go, ok, read, read_bytes, read_until, run, sh, spawn, until, write
 
 EXAMPLES = ROOT / "examples"
 PNG = "import matplotlib.pyplot as plt\nplt.plot([1, 4, 9])\nplt.savefig('plot.png')\n"
@@ -42,7 +43,8 @@ class Gallery:
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
-        self.proc = spawn([EXAMPLES / "gallery" / "run.sh", mnt, str(self.port)])
+        self.proc = spawn([EXAMPLES / "gallery" / "run.sh", mnt, str(self.port)], stdout=subprocess.PIPE)
+        assert read_until(self.proc.stdout.fileno(), b"ends it\n")  # before, `nginx -t` may listen for a moment
         until(self.up, why="nginx does not listen")
 
     def up(self):
@@ -64,7 +66,7 @@ def gallery(m):
     g = Gallery(m.path)
     yield g
     g.proc.terminate()
-    g.proc.wait(10)
+    g.proc.wait(PATIENCE)
 
 
 def test_the_gallery_shows_artifacts_and_new_ones_without_a_restart(m, ctx, gallery):
@@ -147,7 +149,8 @@ def tree(top):
 
 def synced(copy, want):
     def equal():
-        with contextlib.suppress(FileNotFoundError):  # what rsync writes has another name until it is whole
+        # What rsync writes has another name until it is whole, and a file may become a directory while it is read.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return copy.is_dir() and tree(copy) == want
 
     until(equal, why=f"the copy is not {list(want)}")
@@ -165,7 +168,7 @@ def test_a_copy_follows_the_artifacts(fresh, how):
     synced(copy, {"d r/a b.txt": b"1\n", "two.txt": b"2\n"})  # what was there before
     assert done(run(ctx, "b.sh", "echo 22 > two.txt; head -c 3000000 /dev/zero > big\n")) == "ok"
     synced(copy, {"big": bytes(3000000), "d r/a b.txt": b"1\n", "two.txt": b"22\n"})
-    held = hold(ctx, code="echo begun\necho half > three.txt\nwhile [ ! -e go ]; do sleep 0.02; done\necho whole > three.txt\n")
+    held = hold(ctx, code="echo half > three.txt\necho begun\nwhile [ ! -e go ]; do sleep 0.02; done\necho whole > three.txt\n")
     os.unlink(ctx / "artifacts" / "big")  # three.txt is half there, and so not copied
     other = fresh.dir / "other"
     second = spawn([EXAMPLES / "sync" / "sync.sh", ctx, other], env=env)  # begins while the cell writes
@@ -190,7 +193,7 @@ def test_a_copy_follows_the_artifacts(fresh, how):
     synced(copy, want)
     assert {f: f.stat().st_ino for f in times} == times
     write(ctx / "ctl", "remove\n")
-    assert p.wait(20) == 0
+    assert p.wait(PATIENCE) == 0
     assert tree(copy) == want
 
 

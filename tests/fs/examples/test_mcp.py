@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from mount import BUILD, ROOT, done, hold, let_go, ok, read, read_bytes, runs, within
+from mount import BUILD, PATIENCE, ROOT, done, hold, let_go, ok, read, read_bytes, runs, within
 
 PROGRAM = BUILD / "mcp" / "node_modules" / "@modelcontextprotocol" / "server-filesystem" / "dist" / "index.js"
 TOOLS = {"read_text_file", "read_media_file", "read_multiple_files", "write_file", "edit_file", "create_directory", "list_directory",
@@ -122,7 +122,7 @@ def test_walks_over_the_whole_mount_end_while_cells_run(m, program):
         server.call("write_file", path=f"{a}/cells/x.sh", content="echo 1 > made.txt\n")
         assert done(a / "results" / "x.sh") == "ok"
         held = hold(b)
-        with within(20):
+        with within(PATIENCE):
             found = set(names(json.loads(server.text("directory_tree", path=str(m.path)))))
             assert {"README.md", "contexts/walk-a/artifacts/made.txt", "contexts/walk-b/results/hold.sh/status"} <= found
             assert "contexts/walk-b/results/hold.sh/done" not in found and not [n for n in found if n.endswith(".follow")]

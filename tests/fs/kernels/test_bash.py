@@ -6,7 +6,7 @@ import os
 import pytest
 
 from control.steps import ending, kernel, record, says
-from mount import done, host_pid, read, read_bytes, run, within, write
+from mount import PATIENCE, done, host_pid, read, read_bytes, run, within, write
 
 
 def out(ctx, code, cell="a.sh"):
@@ -74,7 +74,7 @@ def test_a_failing_command_has_its_line(ctx):
 
 
 def test_stdin_is_empty_and_the_terminal_none(ctx):
-    with within(5):
+    with within(PATIENCE):
         assert out(ctx, "cat; read x; echo rc $?; [ -t 1 ] || echo no tty\n") == "rc 1\nno tty\n"
 
 

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from control.steps import about, events, kernel, record, says, until_status
-from mount import ROOT, done, fails, read, run, runs, until, within, write
+from mount import PATIENCE, ROOT, done, fails, read, run, runs, until, within, write
 
 
 def test_bash_and_python_of_one_context_work_on_the_same_files(ctx):
@@ -52,7 +52,7 @@ def test_context_json(ctx):
     assert kernel(ctx)["state"] == "idle" and kernel(ctx, "bash")["state"] == "idle"
     write(ctx / "ctl", "stop\n")
     until_status(ctx, "stopped")
-    until(lambda: kernel(ctx)["state"] == "stopped" and not kernel(ctx)["pid"], 5)
+    until(lambda: kernel(ctx)["state"] == "stopped" and not kernel(ctx)["pid"])
     assert about(ctx)["uuid"] == facts["uuid"]
 
 
@@ -125,5 +125,5 @@ def test_a_cell_of_more_than_16_mib_is_efbig(ctx, cell):
     with fails(errno.EFBIG):
         (ctx / "cells" / cell).write_text("#" * (16 << 20) + "x")
     (ctx / "cells" / ("b" + cell[1:])).write_text("#" * (16 << 20))
-    with within(10):
+    with within(PATIENCE):
         assert done(ctx / "results" / ("b" + cell[1:])) == "ok"

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from control.steps import about, events, kernel, record, says
-from mount import done, read, read_bytes, run, status, within, write
+from mount import PATIENCE, done, read, read_bytes, run, status, within, write
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -197,7 +197,7 @@ def test_invalid_utf_8_is_the_languages_own_error(ctx):
 @pytest.mark.parametrize("code", ["input('name? ')", "import getpass\ngetpass.getpass()", "import sys\nassert sys.stdin.read() == ''\ninput()"])
 def test_input_is_refused_clearly(ctx, code):
     r = run(ctx, "a.py", code + "\n")
-    with within(5):
+    with within(PATIENCE):
         assert done(r) == "error"
     assert "stdin" in read(r / "error.txt").lower()
 

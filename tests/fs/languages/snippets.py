@@ -224,12 +224,12 @@ JAVA = {
     "cwd": 'System.out.println(java.nio.file.Path.of("").toAbsolutePath())\n',
     "chdir": 'chdir("{0}");\n',
     "exit": "int kept = 5;\nSystem.exit({});\n",
-    "started": 'System.out.println("started");\n',
+    "started": '{ System.out.println("started");\n',  # one snippet with what waits, or that were compiled only then
     "waits": {
-        "loop": "while (true);\n",
-        "sleep": "Thread.sleep(1000000);\n",
-        "subprocess": 'new ProcessBuilder("sleep", "1000").start().waitFor();\n',
-        "native": "java.util.concurrent.locks.LockSupport.park(); while (!Thread.interrupted());\n",
+        "loop": "while (true); }\n",
+        "sleep": "Thread.sleep(1000000); }\n",
+        "subprocess": 'new ProcessBuilder("sleep", "1000").start().waitFor(); }\n',
+        "native": "java.util.concurrent.locks.LockSupport.park(); while (!Thread.interrupted()); }\n",
     },
     "interrupted": "InterruptedException",
     "picture": (

@@ -1,6 +1,7 @@
 """What runs, contexts and the daemon took: `usage` in execution.json and context.json, the sums in `status`. No upper
 bound of a time here: a machine under load must not break them."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -43,6 +44,16 @@ def lines(m):
 
 def grouped(m):
     return lines(m)["limits"].startswith("cgroup")
+
+
+def kept_of_others(m):
+    """The names of the files in other processes' /proc/PID that the daemon has open now."""
+    links = set()
+    for path in pathlib.Path(f"/proc/{m.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            links.add(os.readlink(path))
+    links = {link for link in links if re.match(r"/proc/\d+/", link) and link.split("/")[2] != str(m.pid)}
+    return {link.rsplit("/", 1)[1] for link in links}
 
 
 def same(a, b):
@@ -146,8 +157,8 @@ def test_a_run_that_never_started_took_nothing(ctx):
 
 
 def test_a_run_that_was_interrupted_is_charged_until_then(ctx):
-    used = ran(ctx, "a.py", "#| timeout: 0.3\nwhile True: pass\n", "timeout")
-    assert used["cpu_ms"] > 50 and used["wall_ms"] >= 300
+    used = ran(ctx, "a.py", "#| timeout: 1\nwhile True: pass\n", "timeout")  # long enough to get 50 ms of a busy processor
+    assert used["cpu_ms"] > 50 and used["wall_ms"] >= 1000
 
 
 def test_a_run_whose_kernel_was_killed_is_charged_until_then(ctx):
@@ -209,10 +220,8 @@ def test_context_json_is_younger_when_another_disk_is_seen(fresh):
 def test_of_a_kernel_nothing_is_read_that_can_make_the_daemon_wait(m, ctx, weak):
     for mounted, where in ((m, ctx), (weak, weak.main)):
         ran(where, "a.py", "1")
-        links = {os.readlink(path) for path in pathlib.Path(f"/proc/{mounted.pid}/fd").iterdir()}
-        links = {link for link in links if re.match(r"/proc/\d+/", link) and link.split("/")[2] != str(mounted.pid)}
-        names = {link.rsplit("/", 1)[1] for link in links}
-        assert names == {"status"}
+        # The worker, which may wait, has others open for a moment: what is kept open is looked at between two of its looks.
+        until(lambda: kept_of_others(mounted) == {"status"}, why="the daemon keeps other files of kernels open")
 
 
 def test_the_sums_keep_runs_that_are_forgotten(ctx):

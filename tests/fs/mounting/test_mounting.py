@@ -214,7 +214,7 @@ def test_where_state_dir_is_by_default(d, who):
 
 def refused(argv, *words, codes=(1, 2), **kw):
     """One line says what, and how to mend it."""
-    got = sh([str(a) for a in argv], timeout=10, **kw)
+    got = sh([str(a) for a in argv], **kw)
     assert got.returncode in codes, (got.returncode, got.stderr)
     assert len(got.stderr.strip().splitlines()) == 1 and got.stderr.startswith("cellfs: "), got.stderr
     for word in words:
@@ -235,7 +235,7 @@ def test_a_bad_option_is_refused_by_name(d, option):
 
 def test_a_bad_command_line_is_refused(d):
     for argv in ([], [d / "s", d / "m", d / "m"], ["-f"], ["-z", d / "s", d / "m"], ["--frobnicate", d / "m"], [d / "s", d / "m", "-o"]):
-        got = sh([CELLFS, *argv], timeout=10)
+        got = sh([CELLFS, *argv])
         assert got.returncode == 2 and got.stderr.startswith(("cellfs: ", "usage: ")), (argv, got)
         assert not os.path.ismount(d / "m")
 
@@ -393,7 +393,7 @@ def test_the_end_while_a_context_is_being_deleted(fresh):
         fresh.unmount()
     fresh.start()
     assert os.listdir(fresh.contexts) == ["main"]
-    until(lambda: os.listdir(fresh.state / "trash") == [], 10, "the trash is not emptied")
+    until(lambda: os.listdir(fresh.state / "trash") == [], why="the trash is not emptied")
 
 
 def test_the_end_with_many_contexts_and_kernels(fresh):

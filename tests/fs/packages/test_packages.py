@@ -1,6 +1,7 @@
 """`packages` of a context: what it lists, what a write does, the run that installs, and the box that it has."""
 
 import base64
+import contextlib
 import errno
 import hashlib
 import http.server
@@ -190,12 +191,12 @@ def test_what_does_not_exist_is_the_installers_own_message_and_changes_nothing(c
 def test_an_install_can_be_followed_and_interrupted(ctx, tmp_path):
     name = upload(ctx, packed.npm_package(tmp_path, "cellfs-try", "1.2.3", install="echo waiting; sleep 98761"))
     write(ctx / "packages", f"js: ./{name}\n")
-    until(lambda: read(ctx / "results/packages/status") == "running\n", 20 * SLOW)
+    until(lambda: read(ctx / "results/packages/status") == "running\n")
     follower = spawn(f"cat {ctx}/results/packages/stdout.follow > /dev/null")
     until(lambda: sleeping(ctx), 40 * SLOW)
     write(ctx / "ctl", "interrupt\n")
     assert done(ctx / "results/packages") == "interrupted" and follower.wait(20) == 0
-    until(lambda: not sleeping(ctx), 20 * SLOW)
+    until(lambda: not sleeping(ctx))
     assert read(ctx / "packages") == ""
 
 
@@ -235,7 +236,7 @@ def test_an_install_that_cannot_start_ends_and_others_go_on(fresh, tmp_path):
         write(c / "packages", f"nothing-{i}\n")
     assert done(run(c, "a.sh", "echo still\n")) == "ok" and runs_of_packages(c) == 3
     assert done(c / "results/packages") in ("error", "killed")
-    until(lambda: "boxes: 1\n" in read(fresh.path / "status"), 10 * SLOW)
+    until(lambda: "boxes: 1\n" in read(fresh.path / "status"))
 
 
 def test_a_killed_installer_ends_its_run_and_the_next_goes_on(ctx, tmp_path, wheels):
@@ -251,10 +252,11 @@ def test_a_killed_installer_ends_its_run_and_the_next_goes_on(ctx, tmp_path, whe
 
 def test_a_cancelled_install_leaves_nothing(m, ctx):
     write(ctx / "packages", "humanize\n")
-    write(ctx / "ctl", "cancel all\n")
+    with contextlib.suppress(ProcessLookupError):  # it may run already, and then ends by itself
+        write(ctx / "ctl", "cancel all\n")
     assert done(ctx / "results/packages") in ("cancelled", "ok", "killed", "error")
     state = next(d.parent for d in m.state.glob("contexts/*/context") if ctx.name in d.read_text())
-    until(lambda: not (state / "settings").exists(), 20 * SLOW)
+    until(lambda: not (state / "settings").exists())
 
 
 # ---- its box -------------------------------------------------------------------------------------
@@ -324,7 +326,7 @@ def test_the_settings_of_who_mounted_are_honoured_and_shown_to_no_cell(wheels, t
         r = run(c, "a.sh", "env; cat ~/.npmrc ~/.config/pip/pip.conf /settings/*/*; grep -rs secret-of / --include=*rc --include=*.conf\n")
         done(r)
         assert "secret-of" not in read(r / "stdout") and "/settings" not in read(r / "stdout")
-        until(lambda: not list(m.state.glob("contexts/*/settings")), 10 * SLOW)
+        until(lambda: not list(m.state.glob("contexts/*/settings")))
     finally:
         m.close()
 
@@ -347,7 +349,7 @@ def test_they_are_installed_without_a_box_too(wheels, tmp_path, mode):
         installed(c, upload(c, wheels / "cellfs_try-1.0-py3-none-any.whl") + "\n")
         assert read(c / "packages") == "python: cellfs_try==1.0\n"
         assert value(c, "a.py", "import cellfs_try; cellfs_try.VERSION") == "1.0"
-        until(lambda: not list(m.state.glob("contexts/*/settings")), 10 * SLOW)
+        until(lambda: not list(m.state.glob("contexts/*/settings")))
     finally:
         m.close()
 
@@ -371,7 +373,7 @@ def test_packages_outlive_the_daemon_and_go_with_their_context(wheels, tmp_path)
         assert read(c / "packages") == "python: cellfs_try==1.0\n" and read(c / "results/packages/status") == "ok\n"
         assert value(c, "a.py", "import cellfs_try; cellfs_try.VERSION") == "1.0"
         ok(f"rm -r {c}")
-        until(lambda: not list(m.state.glob("contexts/*/packages/list")), 10 * SLOW)
+        until(lambda: not list(m.state.glob("contexts/*/packages/list")))
     finally:
         m.close()
 

@@ -159,10 +159,10 @@ def test_a_contexts_log_is_at_once_at_its_end_when_it_is_idle(ctx):
     assert read(ctx / "stdout") == ""
     done(run(ctx, "a.sh", "echo one\n"))
     until(lambda: read(ctx / "status").startswith("idle"))
-    with within(1):
-        for _ in range(5):
-            assert read(ctx / "stdout") == "one\n"
-            assert read(ctx / "stderr") == ""
+    for _ in range(5):
+        for name, text in ("stdout", "one\n"), ("stderr", ""):
+            with within(2):  # a read that waits takes 2 s
+                assert read(ctx / name) == text
 
 
 def test_cat_of_a_contexts_log_shows_what_a_cell_prints(ctx):
@@ -176,19 +176,19 @@ def test_reads_of_a_contexts_log_wait_two_seconds_in_all(ctx):
     hold(ctx)
     start = time.monotonic()
     assert read(ctx / "stdout") == "begun\n"
-    assert 1.5 < time.monotonic() - start < 3
-    with within(1), fd_of(ctx / "stdout", os.O_RDONLY | os.O_NONBLOCK) as fd:
+    assert 1.5 < time.monotonic() - start < 4  # two waits would be 4
+    with within(2), fd_of(ctx / "stdout", os.O_RDONLY | os.O_NONBLOCK) as fd:
         assert drain(fd) == b"begun\n"
     with fd_of(ctx / "stdout") as fd:
         drain(fd)
-        with within(0.5):  # the 2 s of this handle are spent
+        with within(1.5):  # the 2 s of this handle are spent
             assert os.read(fd, 100) == b""
     let_go(ctx)
 
 
 def test_a_read_before_the_end_of_a_contexts_log_never_waits(ctx):
     hold(ctx)
-    with within(1), fd_of(ctx / "stdout") as fd:
+    with within(2), fd_of(ctx / "stdout") as fd:  # a read that waits takes 2 s
         assert os.read(fd, 6) == b"begun\n"
         assert os.pread(fd, 3, 0) == b"beg"
         assert os.fstat(fd).st_size == 6
@@ -331,7 +331,7 @@ def test_poll_of_a_contexts_follow(ctx, way):
 
 def test_a_poll_with_a_limit_keeps_its_limit(ctx):
     hold(ctx)
-    with fd_of(ctx / "stdout.follow") as fd, within(1):
+    with fd_of(ctx / "stdout.follow") as fd, within(5):
         assert not readable(fd, 0.2)
     let_go(ctx)
 
@@ -392,7 +392,7 @@ def test_removal_of_the_context_wakes_who_polls(ctx, name):
         else:
             os.read(fd, 100)
         write(ctx / "ctl", "remove\n")
-        assert readable(fd, 10)
+        assert readable(fd)
         try:
             text = os.read(fd, 100) if "status" not in name else os.pread(fd, 100, 0)
             assert text == b"" or text.startswith(b"killed")

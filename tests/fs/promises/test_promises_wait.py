@@ -230,6 +230,7 @@ def test_config_wait_ends_a_wait_with_etimedout(ctx):
     write(ctx / "config/wait", "1\n")
     results = hold(ctx)
     waiting = spawn(["cat", results / "done"], stdout=subprocess.PIPE)
+    parked(waiting)
     errors, times = {}, {}
 
     def try_it(op, name):
@@ -417,8 +418,7 @@ def test_a_reader_in_one_context_does_not_delay_another(m, ctx):
     p = spawn(["cat", results / "done"])
     parked(p)
     other = m.context(ctx.name + "b")
-    with within(10):
-        assert done(run(other, "x.sh", "echo x\n")) == "ok"
+    assert done(run(other, "x.sh", "echo x\n")) == "ok"  # the run that is waited for ends later than that
     assert p.poll() is None
     let_go(ctx)
     assert p.wait(20) == 0
@@ -474,7 +474,7 @@ def test_rm_of_a_running_cell_gives_its_readers_the_final_files(ctx):
     results = hold(ctx, "x.sh")
     readers = {n: spawn(["cat", results / n], stdout=subprocess.PIPE) for n in ("stdout", "done")}
     parked(*readers.values())
-    with within(1):
+    with within(2):
         os.unlink(ctx / "cells/x.sh")
     assert readers["done"].communicate(timeout=20)[0] == b"interrupted\n"
     assert readers["stdout"].communicate(timeout=20)[0] == b"begun\n"

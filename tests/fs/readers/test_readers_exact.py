@@ -4,6 +4,7 @@ import filecmp
 import hashlib
 import json
 import os
+import re
 import time
 
 import pytest
@@ -36,9 +37,22 @@ def idle():
     (made.idle / "cells/draft.txt").write_text("a draft\n")
     (made.idle / "config/timeout").write_text("90s\n")
     (made.idle / "config/env/FOO").write_text("bar\n")
-    until(lambda: read(made.idle / "status").startswith("idle"))
+    settled(made, made.idle)
     yield made
     made.close()
+
+
+def settled(m, ctx):
+    """Nothing of the mount changes by itself any more. What the cells made is seen on the disk up to a second later, and
+    context.json tells then; a moment after its last cell each language gets its spares, which the root's status lists."""
+    until(lambda: read(ctx / "status").startswith("idle"))
+    about = json.loads(read(ctx / "context.json"))
+    kept = len(read_bytes(ctx / "stdout"))
+    made = sum(st.st_blocks * 512 for st in files(m.state / "contexts" / about["uuid"] / "workspace").values())
+    until(lambda: json.loads(read(ctx / "context.json"))["usage"]["disk_bytes"] >= kept + made, why="the disk is not seen")
+    if about["isolation"].startswith("full"):
+        spares = lambda: re.search("^spares: (.*)$", read(m.path / "status"), re.M)[1].split()
+        until(lambda: set(about["kernels"]) <= set(spares()), why="there are no spares")
 
 
 def files(top):

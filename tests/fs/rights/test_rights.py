@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import pathlib
 import pickle
@@ -220,7 +221,7 @@ def test_done_waits_longer_than_wait_and_report_does_not(ann):
         assert "running" in by(ANN, read, r / "report.md")
     assert by(ANN, lambda: status(r)) == "running" and reader.poll() is None
     by(ANN, let_go, ann)
-    assert reader.communicate(timeout=10)[0] == "ok\n"
+    assert reader.communicate(timeout=PATIENCE)[0] == "ok\n"
     assert "ended" in by(ANN, read, r / "report.md")
     assert by(ANN, lambda: os.path.exists(r / "error.json")) is False
 
@@ -230,7 +231,7 @@ def test_a_promise_is_waited_for_by_stat_and_open(ann):
     waits = [spawn(argv(ANN, *c), stdout=-1, text=True) for c in (["cat", r / "stdout"], ["stat", "-c", "%s", r / "stdout"])]
     parked(*waits)
     by(ANN, let_go, ann)
-    assert [w.communicate(timeout=10)[0] for w in waits] == ["begun\nended\n", "12\n"]
+    assert [w.communicate(timeout=PATIENCE)[0] for w in waits] == ["begun\nended\n", "12\n"]
 
 
 # ---- what another cannot -------------------------------------------------------------------------
@@ -291,12 +292,15 @@ REACHES = {
 
 
 def picture(c):
-    """All that Bob could have changed."""
+    """All that Bob could have changed. What Ann's files take of the disk is seen by and by, and then told in context.json."""
     out = {}
     for where, dirs, files in os.walk(c):
         for name in files:
             p = pathlib.Path(where, name)
             out[str(p)] = (mode(p), p.read_bytes())
+    told = json.loads(out[str(c / "context.json")][1])
+    del told["usage"]["disk_bytes"], told["changed_at"]
+    out[str(c / "context.json")] = (mode(c / "context.json"), told)
     return out
 
 

@@ -70,10 +70,10 @@ def test_every_box_reads_it_and_none_writes_it(m, ctx):
 
 # ---- promotion ---------------------------------------------------------------------------------------
 
-HELD = """import os
+HELD = """import os, time
 f = open('big', 'r+b')
 print('held', flush=True)
-while not os.path.exists('go'): pass
+while not os.path.exists('go'): time.sleep(0.01)
 os.unlink('go')
 os.pwrite(f.fileno(), b'CHANGED', 0)
 os.ftruncate(f.fileno(), {size})

@@ -67,6 +67,7 @@ NOTHING = {
 @pytest.mark.parametrize("what", NOTHING)
 def test_runs_nothing(ctx, tmp_path, what):
     done(run(ctx, "f.sh", "echo one\n"))
+    until(lambda: read(ctx / "status").startswith("idle"))  # tar says so if a file changes while it is read
     env = {"F": ctx / "cells/f.sh", "N": ctx / "cells/new.sh", "X": ctx, "D": tmp_path}
     ok(NOTHING[what], env={**os.environ, **{k: str(v) for k, v in env.items()}})
     assert runs(ctx) == [1]
@@ -152,7 +153,8 @@ MIDDLE = {
 
 def start_writer(ctx, how):
     cell = ctx / "cells/f.sh"
-    p = spawn(MIDDLE[how].format(cell), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    p = spawn(MIDDLE[how].format(cell), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+              preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))  # ignored below nohup
     p.stdin.write(b"echo one\n")
     p.stdin.flush()
     until(lambda: cell.exists() and cell.stat().st_size == 9)

@@ -5,9 +5,9 @@ from attack import *
 import socket, threading
 
 
-def tcp(address, port, family=socket.AF_INET):
+def tcp(address, port, family=socket.AF_INET, seconds=1):
     with socket.socket(family, socket.SOCK_STREAM) as s:
-        s.settimeout(1)
+        s.settimeout(seconds)
         s.connect((address, port))
         return s.recv(100)
 
@@ -37,7 +37,7 @@ for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
     with socket.create_server((address, 0), family=family) as server:
         t = threading.Thread(target=lambda: server.accept()[0].sendall(b"hello"))
         t.start()
-        check(tcp(address, server.getsockname()[1], family) == b"hello", f"own loopback {address}")
+        check(tcp(address, server.getsockname()[1], family, 15) == b"hello", f"own loopback {address}")
         t.join()
 routes = [r.split() for r in read("/proc/net/route").decode().splitlines()[1:]]
 check(all(int(r[3], 16) & 0x200 for r in routes), f"no route but such as refuse: {routes}")

@@ -16,5 +16,5 @@ for i in range(8):
     ctypes.memset(at, 1, 100 << 20)
     libc.shmdt(at)
     time.sleep(0.1)
-time.sleep(2)
+time.sleep(10)
 leak("800 MB of detached segments were had")

@@ -4,7 +4,10 @@
 #: state: lost
 #: after: only_kernels
 . ./attack.sh
-for i in {1..10}; do setsid bash -c 'trap "" TERM HUP INT; (exec -a stray sleep 100000) & disown; sleep 100000' & disown; done
+: >out
+for i in {1..10}; do
+	setsid bash -c 'trap "" TERM HUP INT; (echo in >>out; exec -a stray sleep 100000) & disown; echo in >>out; sleep 100000' & disown
+done
+until (($(wc -l <out) == 20)); do sleep 0.05; done # they run
 ok "strays"
-sleep 0.2
 kill -KILL $$
