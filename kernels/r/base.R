@@ -13,8 +13,13 @@ change_base <- function() {
     handling <- quote(value[[3L]](cond))
     replace_base("tryCatch", rewritten(tryCatch, handling, call("{", as.call(list(taken, quote(cond))), handling)))
     for (name in c("system", "system2")) {
-        running <- quote(.Internal(system(command, intern, timeout)))
+        running <- tail(as.list(body(get(name))), 1L)[[1L]]  # .Internal(system(...)), of other arguments in R 4.4
         replace_base(name, rewritten(get(name), running, `[[<-`(running[[2L]], 1L, run_command)))
+    }
+    if (APART) {
+        replace_base("pipe", rewritten(pipe, quote(description), as.call(list(joined, quote(description)))))
+        telling <- quote(.Internal(summary.connection(object)))
+        replace_base("summary.connection", rewritten(summary.connection, telling, as.call(list(as_given, telling))))
     }
     unlockBinding(".Last.value", .BaseNamespaceEnv)
 }
@@ -59,11 +64,40 @@ rewritten <- function(original, call, replacement) {
     compiler::cmpfun(original)
 }
 
+# From 4.4 on R puts what pipe() starts into a process group of its own, where no SIGINT comes, and waits for its
+# end deafly. Of what a host has anyway only perl can bring it back; without it system() is as R has it.
+APART <- getRversion() >= "4.4.0"
+PERL <- "/usr/bin/perl"
+JOIN <- paste0("PERL_BADLANG=0 exec ", PERL, " -e 'delete $ENV{PERL_BADLANG}; setpgrp 0, getpgrp getppid; ",
+               "exec {\"/bin/sh\"} \"sh\", \"-c\", @ARGV' ")
+
+joined <- function(command) {
+    one <- is.character(command) && length(command) == 1L && !is.na(command)
+    if (!one || !APART || !file.exists(PERL)) return(command)
+    paste0(JOIN, "'", swapped("'", "'\\''", command, fixed = TRUE), "'")
+}
+
+# What summary.connection() tells, of a pipe with the command that the cell gave.
+as_given <- function(told) {
+    if (startsWith(told$description, JOIN)) {
+        quoted <- swapped(paste0("(?s)^\\Q", JOIN, "\\E'(.*)'$"), "\\1", told$description, perl = TRUE)
+        told$description <- swapped("'\\''", "'", quoted, fixed = TRUE)
+    }
+    told
+}
+
+# gsub() of bytes that need not be text.
+swapped <- function(old, new, bytes, ...) {
+    made <- gsub(old, new, bytes, useBytes = TRUE, ...)
+    Encoding(made) <- Encoding(bytes)
+    made
+}
+
 # While system(3) waits, R ignores SIGINT, and would go on with the cell when that has ended the child.
-run_command <- function(command, intern, timeout) {
+run_command <- function(command, intern, timeout, ...) {
     flush(stdout())
-    if (intern || timeout > 0) return(.Internal(system(command, intern, timeout)))
-    status <- close(pipe(command, "w"))
+    if (intern || timeout > 0 || APART && !file.exists(PERL)) return(.Internal(system(command, intern, timeout, ...)))
+    status <- close(pipe(joined(command), "w"))
     Sys.sleep(0)  # looks for an interrupt
     if (status %% 128L == 0L) status <- status %/% 256L
     if (status == 127L) warning("error in running command", call. = FALSE)

@@ -1,12 +1,10 @@
 # Strict JSON, and the little of it that commands have.
 
-REPLACEMENT <- "\ufffd"
-
-# Valid UTF-8 of any strings.
+# Valid UTF-8 of any strings: <ff> for a byte that is none.
 utf8 <- function(x) {
     x <- enc2utf8(x)
     valid <- validUTF8(x)
-    if (!all(valid)) x[!valid] <- iconv(x[!valid], "UTF-8", "UTF-8", REPLACEMENT)
+    if (!all(valid)) x[!valid] <- iconv(x[!valid], "UTF-8", "UTF-8", "byte")
     x
 }
 

@@ -452,6 +452,13 @@ def test_system(run):
     assert run("system2('echo', 'hi', stdout = TRUE)").value["text/plain"] == "hi"
     assert "error in running command" in run("system('nosuchcommand 2>/dev/null')").stderr
     assert run("system('cat; echo end')").stdout == "end\n"
+    assert run("system(\"printf '\\xff'\")").out[1] == b"\xff"
+
+
+def test_what_a_pipe_runs_is_in_the_group_that_is_interrupted(driver, run):
+    command = "echo \"it's \u00e9\"; cut -d' ' -f5 /proc/$$/stat"
+    done = run(f"p <- pipe({json.dumps(command, ensure_ascii=False)})\nwriteLines(c(summary(p)$description, readLines(p)))\nclose(p)")
+    assert done.stdout == f"{command}\nit's \u00e9\n{driver.pid}\n"
 
 
 def test_an_interrupt_goes_to_the_cells_handlers_once(driver, run):
