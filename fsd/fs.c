@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 
-enum { REQUESTS_A_TURN = 64, FIXED_NAME_S = 60, COPY_MAX = 8 << 20, FULL_LOG_US = 1000000, JOBS_MAX = 64,
+enum { REQUESTS_A_TURN = 64, FIXED_NAME_S = 60, COPY_MAX = 8 << 20, FULL_LOG_US = 1000000, LET_GO_US = 1000000, JOBS_MAX = 64,
        SLOW_WRITE_US = 3000, SLOW_FOR_US = 2000000 };
 
 /* The owner, in the mirror, of the shelf; no object has that number. */
@@ -31,6 +31,7 @@ struct fs {
 	struct handles handles;
 	struct list parked, listings;
 	struct mirror *mirror;
+	struct timer let_go;   /* of what it has found */
 	struct worker *worker; /* for what the disks below mirrors delay */
 	struct list locks;
 	struct waitq unlocked; /* who waits for a lock */
@@ -393,6 +394,13 @@ static void reply_entry(fuse_req_t req, int err, struct fuse_entry_param *e)
 		mirror_forget(fs_of(req)->mirror, e->ino, 1);
 }
 
+static void let_go(void *arg)
+{
+	struct fs *fs = arg;
+
+	mirror_let_go(fs->mirror);
+}
+
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fs *fs = fs_of(req);
@@ -404,6 +412,8 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		return;
 	if (is_mirror(parent)) {
 		err = mirror_lookup(fs->mirror, parent, name, &e);
+		if (!fs->let_go.slot)
+			timer_set(fs->world->loop, &fs->let_go, LET_GO_US, let_go, fs);
 	} else if (!(err = node_get(fs->world, parent, &n))) {
 		uint64_t ino = n.row->shape == S_DIR ? tree_lookup(&n, name) : 0;
 		err = ino ? entry_of(fs, ino, &e) : -ENOENT;
@@ -1920,6 +1930,7 @@ void fs_unmount(struct fs *fs)
 	watch_del(fs->world->loop, &fs->mounts);
 	drop_fd(&mounts);
 	timer_stop(fs->world->loop, &fs->full.again);
+	timer_stop(fs->world->loop, &fs->let_go);
 	worker_free(fs->worker); /* and what it was asked for is answered */
 	lock_free(&fs->locks);
 	while (!list_empty(&fs->handles.all))

@@ -13,6 +13,8 @@
 #include "util.h"
 
 #define ROOT_FDS 16
+#define FOUND_FDS 64
+#define CREATE_TRIES 8
 /* What of an open's flags reaches the file below: for O_SYNC the kernel sends an fsync, and O_DIRECT
  * would ask for aligned buffers that we do not have. */
 #define OPEN_FLAGS (O_ACCMODE | O_APPEND | O_TRUNC)
@@ -31,6 +33,7 @@ struct node {
 	dev_t dev;  /* DEV, ID and TYPE: which object this is */
 	ino_t id;
 	mode_t type;
+	int found;           /* what its last lookup found, -1: let go */
 	struct list handles; /* by handle.of_node */
 	int backing;         /* what the FUSE kernel knows the file by, 0 nothing */
 	size_t passed;       /* handles that use it */
@@ -67,6 +70,8 @@ struct mirror {
 		int fd;
 	} roots[ROOT_FDS];
 	unsigned int next; /* of ROOTS to be replaced */
+	struct node *found[FOUND_FDS];
+	unsigned int next_found;
 };
 
 /* ---- nodes ---------------------------------------------------------------------------------- */
@@ -140,6 +145,38 @@ static void lose_object(struct mirror *m, struct node *n)
 		tdelete(n, &m->by_id, cmp_id);
 }
 
+static void let_go(struct mirror *m, size_t slot)
+{
+	if (m->found[slot])
+		drop_fd(&m->found[slot]->found);
+	m->found[slot] = NULL;
+}
+
+/* Who looks a file up opens it next. By then another may have its name, and the VFS begins again only once: in the
+ * meantime N is what was found. */
+static void keep_found(struct mirror *m, struct node *n, int *fd)
+{
+	if (n->found >= 0)
+		return;
+	let_go(m, m->next_found);
+	m->found[m->next_found] = n;
+	m->next_found = (m->next_found + 1) % FOUND_FDS;
+	n->found = take(fd);
+}
+
+static void forget_found(struct mirror *m, const struct node *n)
+{
+	for (size_t i = 0; n->found >= 0 && i < FOUND_FDS; i++)
+		if (m->found[i] == n)
+			let_go(m, i);
+}
+
+void mirror_let_go(struct mirror *m)
+{
+	for (size_t i = 0; i < FOUND_FDS; i++)
+		let_go(m, i);
+}
+
 /* Frees N if nothing holds it any more, and then those above it. */
 static void put(struct mirror *m, struct node *n)
 {
@@ -147,6 +184,7 @@ static void put(struct mirror *m, struct node *n)
 		struct node *parent = n->parent;
 
 		lose_object(m, n);
+		forget_found(m, n);
 		tdelete(n, &m->by_ino, cmp_ino);
 		free(n);
 		if (parent)
@@ -198,6 +236,7 @@ static struct node *node_new(struct mirror *m, fuse_ino_t ino, struct node *root
 	n->dev = st->st_dev;
 	n->id = st->st_ino;
 	n->type = st->st_mode & S_IFMT;
+	n->found = -1;
 	list_init(&n->handles);
 	list_init(&n->top.handles);
 	if (!tsearch(n, &m->by_ino, cmp_ino)) {
@@ -325,18 +364,19 @@ static int node_walk(struct mirror *m, const struct node *n)
 	return is_object(n, &st) ? take(&fd) : -ESTALE;
 }
 
-/* A new descriptor of N's object, which may be O_PATH, or -errno. */
+/* A new descriptor of N's object, which may be O_PATH, or -errno. A directory's is one at its place, for that decides
+ * what is shown in it. */
 static int node_fd(struct mirror *m, const struct node *n)
 {
-	struct handle *h;
-	int fd;
+	int fd = S_ISDIR(n->type) ? -1 : n->found;
 
 	if (n->root->top.dropped)
 		return -ESTALE;
-	if (list_empty(&n->handles))
+	if (fd < 0 && list_empty(&n->handles))
 		return node_walk(m, n);
-	h = container_of(n->handles.next, struct handle, of_node);
-	fd = fcntl(h->fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		fd = container_of(n->handles.next, struct handle, of_node)->fd;
+	fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	return fd < 0 ? -errno : fd;
 }
 
@@ -546,6 +586,7 @@ static void free_node(void *p)
 		handle_close(h);
 		free(h);
 	}
+	drop_fd(&n->found);
 	free(n->name);
 	free(n);
 }
@@ -598,6 +639,9 @@ void mirror_drop(struct mirror *m, uint64_t owner)
 	if (!n)
 		return;
 	n->top.dropped = true;
+	for (size_t i = 0; i < FOUND_FDS; i++)
+		if (m->found[i] && m->found[i]->root == n)
+			let_go(m, i);
 	list_for(it, &n->top.handles)
 		handle_close(container_of(it, struct handle, of_root));
 }
@@ -618,9 +662,14 @@ int mirror_lookup(struct mirror *m, fuse_ino_t parent, const char *name,
 	auto_close int dir = parent_fd(m, parent, name, &p);
 	auto_close int fd = dir < 0 ? dir : gate_path(dir, name);
 
+	int r;
+
 	if (dir >= 0 && fd == -EXDEV)
 		return -ENOENT;
-	return fd < 0 ? fd : enter(m, p, name, fd, out);
+	r = fd < 0 ? fd : enter(m, p, name, fd, out);
+	if (!r)
+		keep_found(m, find_ino(m, out->ino), &fd);
+	return r;
 }
 
 void mirror_forget(struct mirror *m, fuse_ino_t ino, uint64_t n)
@@ -635,9 +684,11 @@ void mirror_forget(struct mirror *m, fuse_ino_t ino, uint64_t n)
 
 int mirror_getattr(struct mirror *m, fuse_ino_t ino, struct stat *out)
 {
-	struct node *n;
-	auto_close int fd = ino_fd(m, ino, &n);
+	struct node *n = find_ino(m, ino);
 
+	if (n && n->found >= 0)
+		return node_stat(n, n->found, out);
+	auto_close int fd = ino_fd(m, ino, &n);
 	return fd < 0 ? fd : node_stat(n, fd, out);
 }
 
@@ -1206,6 +1257,22 @@ int mirror_opendir(struct mirror *m, fuse_ino_t ino, struct fuse_file_info *fi)
 	return node_open(m, ino, S_IFDIR, O_RDONLY | O_DIRECTORY, fi);
 }
 
+/* Another may make it and remove it again as often as he likes; the VFS begins again, but only once. */
+static int open_or_make(int dir, const char *name, int flags, mode_t mode, bool excl, bool *made)
+{
+	for (int tries = 0; tries < CREATE_TRIES; tries++) {
+		int fd = gate_open_file(dir, name, flags | O_CREAT, mode);
+
+		*made = fd >= 0;
+		if (fd != -EEXIST || excl)
+			return fd;
+		fd = gate_open_file(dir, name, flags, 0);
+		if (fd != -ENOENT)
+			return fd;
+	}
+	return -ESTALE;
+}
+
 int mirror_create(struct mirror *m, fuse_ino_t parent, const char *name, mode_t mode,
 		  const struct fuse_ctx *who, struct fuse_file_info *fi,
 		  struct fuse_entry_param *out)
@@ -1221,20 +1288,12 @@ int mirror_create(struct mirror *m, fuse_ino_t parent, const char *name, mode_t 
 		return dir;
 	if (is_view(p))
 		return -EROFS;
-	fd = gate_open_file(dir, name, flags | O_CREAT, mode & MODES);
-	made = fd >= 0;
-	if (made) {
-		r = give(fd, who);
-		if (r)
-			return r;
-	} else if (fd == -EEXIST && !(fi->flags & O_EXCL)) {
-		fd = gate_open_file(dir, name, flags, 0);
-		/* Gone in between: the VFS begins again. */
-		if (fd == -ENOENT)
-			fd = -ESTALE;
-	}
+	fd = open_or_make(dir, name, flags, mode & MODES, fi->flags & O_EXCL, &made);
 	if (fd < 0)
 		return fd;
+	r = made ? give(fd, who) : 0;
+	if (r)
+		return r;
 	r = enter(m, p, name, fd, &e);
 	if (r)
 		return r;

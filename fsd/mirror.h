@@ -14,7 +14,8 @@
  *  - set-user-ID and set-group-ID are neither shown nor set.
  *
  * A node lives until it is forgotten. Only a small cache of roots' descriptors stays open, and one
- * descriptor for each open file. Entries and attributes have no timeout.
+ * descriptor for each open file, and for each of the last files that were looked up, until mirror_let_go():
+ * what is opened is what was found, whoever has its name by then. Entries and attributes have no timeout.
  *
  * Functions return 0 or -errno, and fill OUT only on success. st_uid and st_gid are those below.
  * Modes are used as they come: the FUSE kernel has applied the caller's umask, the daemon's is 0.
@@ -93,6 +94,9 @@ uint64_t mirror_owner(struct mirror *m, fuse_ino_t ino);
 int mirror_lookup(struct mirror *m, fuse_ino_t parent, const char *name,
 	struct fuse_entry_param *out);
 void mirror_forget(struct mirror *m, fuse_ino_t ino, uint64_t n);
+/* Closes the files that lookups have found, which is to be done within a second of them: one that is removed keeps its
+ * room meanwhile. */
+void mirror_let_go(struct mirror *m);
 int mirror_getattr(struct mirror *m, fuse_ino_t ino, struct stat *out);
 /* FI may be NULL. */
 int mirror_setattr(struct mirror *m, fuse_ino_t ino, const struct stat *want, int to_set,

@@ -271,6 +271,8 @@ static void a_file_that_became_a_fifo_is_not_opened(void **state)
 	assert_int_equal(unlink("f"), 0);
 	assert_int_equal(mkfifo("f", 0644), 0);
 	alarm(5);
+	assert_string_equal(text_of(ino), "x"); /* what was found, as long as it is kept */
+	mirror_let_go(m);
 	assert_int_equal(mirror_open(m, ino, &fi), -ESTALE);
 	alarm(0);
 }
@@ -505,6 +507,9 @@ static void what_a_kernel_replaces_is_another_node(void **state)
 	ino = look(root, "f");
 	put_file("tmp", "new");
 	assert_int_equal(rename("tmp", "f"), 0);
+	assert_int_equal(mirror_getattr(m, ino, &st), 0);
+	assert_string_equal(text_of(ino), "old");
+	mirror_let_go(m);
 	assert_int_equal(mirror_getattr(m, ino, &st), -ESTALE);
 	assert_int_not_equal(look(root, "f"), ino);
 	assert_string_equal(text_of(look(root, "f")), "new");
@@ -513,6 +518,27 @@ static void what_a_kernel_replaces_is_another_node(void **state)
 	put_file("f", "newer");
 	assert_int_equal(look(root, "f"), ino);
 	assert_string_equal(text_of(ino), "newer");
+}
+
+static void only_the_last_files_that_were_found_are_kept_and_none_that_is_forgotten(void **state)
+{
+	char name[16];
+	int before = count_fds();
+
+	for (int i = 0; i < 500; i++) {
+		sprintf(name, "f%d", i);
+		put_file(name, "x");
+		look(root, name);
+		look(root, name);
+	}
+	assert_in_range(count_fds(), before + 1, before + 64);
+	mirror_let_go(m);
+	assert_int_equal(count_fds(), before);
+	mirror_forget(m, look(root, "f0"), 3);
+	assert_int_equal(count_fds(), before);
+	look(root, "f1");
+	mirror_drop(m, 1);
+	assert_true(count_fds() <= before);
 }
 
 static void a_directory_that_a_kernel_moves_keeps_its_number(void **state)
@@ -568,6 +594,7 @@ static void hard_links_have_nodes_of_their_own(void **state)
 	assert_int_equal(st.st_ino, e.attr.st_ino);
 	assert_int_equal(mirror_unlink(m, root, "f"), 0);
 	assert_string_equal(text_of(e.ino), "x");
+	mirror_let_go(m);
 	assert_int_equal(mirror_link(m, ino, dir, "h", &e), -ESTALE);
 	other = e.ino;
 	assert_int_equal(mirror_root(m, 2, &e), 0);
@@ -875,6 +902,7 @@ static void a_clone_gets_a_name_and_its_source_goes(void **state)
 	assert_int_equal(mirror_clone_name(m, &c, other, "new", false, NULL), 0);
 	assert_int_equal(mirror_clone_remove(m, &c, root, "f"), 0);
 	assert_int_equal(missing(root, "f"), -ENOENT);
+	mirror_let_go(m);
 	assert_int_equal(mirror_getattr(m, ino, &st), -ESTALE);
 	put_file("f", "another");
 	assert_int_equal(mirror_clone_remove(m, &c, root, "f"), 0);
@@ -982,6 +1010,7 @@ int main(void)
 		TEST(exchange_swaps_two_nodes),
 		TEST(a_removed_directory_does_not_come_back),
 		TEST(what_a_kernel_replaces_is_another_node),
+		TEST(only_the_last_files_that_were_found_are_kept_and_none_that_is_forgotten),
 		TEST(a_directory_that_a_kernel_moves_keeps_its_number),
 		TEST(directories_cannot_be_made_to_contain_themselves),
 		TEST(hard_links_have_nodes_of_their_own),

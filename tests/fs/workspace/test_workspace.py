@@ -18,7 +18,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from mount import Mount, PATIENCE, done, fails, is_parked, let_go, ok, on_a_disk, parked, read, run, sh, spawn, end, until, within, write  # noqa: E402
+from mount import Mount, PATIENCE, done, fails, hold, is_parked, let_go, ok, on_a_disk, parked, read, run, sh, spawn, end, until, within, write  # noqa: E402
 from programs import program  # noqa: E402
 
 MIB = 1 << 20
@@ -83,6 +83,21 @@ def test_a_crowd_on_both_sides_of_the_mount_meets_no_other_error(m, ctx):
 
 
 # ---- coherence --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["cell", "mount"])
+def test_a_file_that_is_replaced_all_the_time_is_always_there(m, ctx, by):
+    replaces = ("import os\nprint('begun', flush=True)\nwhile not os.path.exists('go'):\n"
+                "  for text in ('one', 'two'):\n    with open('t', 'w') as f: f.write(text)\n    os.rename('t', 'f')\n")
+    write(ctx / "workspace/f", "one")
+    if by == "cell":
+        r = hold(ctx, "replaces.py", code=replaces)
+    else:
+        other = spawn(["/usr/bin/python3", "-c", replaces], cwd=ctx / "workspace")
+    got = {read(ctx / "workspace/f") for _ in range(1500)} | {str(os.stat(ctx / "workspace/f").st_size) for _ in range(500)}
+    write(ctx / "workspace/go", "")
+    assert got == {"one", "two", "3"}
+    assert done(r) == "ok" if by == "cell" else other.wait(PATIENCE) == 0
 
 
 def test_what_a_process_below_writes_is_read_at_once_by_who_has_it_open(m, ctx):
