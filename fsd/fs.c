@@ -1746,6 +1746,36 @@ static int open_backing(void *arg, int fd)
 	return pass_open(&((struct fs *)arg)->pass, fd);
 }
 
+struct closing {
+	struct fs *fs;
+	int fd;
+};
+
+static int close_work(void *arg)
+{
+	struct closing *c = arg;
+
+	drop_fd(&c->fd);
+	return 0;
+}
+
+static void close_done(void *arg, int err)
+{
+	struct closing *c = arg;
+
+	(void)err;
+	mirror_closed(c->fs->mirror);
+	free(c);
+}
+
+static void close_removed(void *arg, int fd)
+{
+	struct closing *c = xcalloc(1, sizeof(*c));
+
+	*c = (struct closing){ arg, fd };
+	worker_do(c->fs->worker, close_work, close_done, c);
+}
+
 static void close_backing(void *arg, int backing)
 {
 	pass_close(&((struct fs *)arg)->pass, backing);
@@ -1879,6 +1909,7 @@ struct fs *fs_mount(struct world *w, const char *mountpoint, void (*ready)(void 
 	watch.arg = fs;
 	mirror_set_watch(fs->mirror, &watch);
 	fs->worker = worker_new(w->loop);
+	mirror_set_close(fs->mirror, close_removed, fs);
 	/* As contexts/: everybody may put something there, and has the say over it. */
 	if (fchmodat(w->state, "artifacts", w->opt.allow_other ? 01777 : 0755, 0) < 0)
 		log_line(&w->log, "artifacts: its mode cannot be set: %s", strerror(errno));

@@ -14,6 +14,7 @@
 
 #define ROOT_FDS 16
 #define FOUND_FDS 64
+#define FOUND_MOST (1 << 20)
 #define CREATE_TRIES 8
 /* What of an open's flags reaches the file below: for O_SYNC the kernel sends an fsync, and O_DIRECT
  * would ask for aligned buffers that we do not have. */
@@ -72,6 +73,9 @@ struct mirror {
 	unsigned int next; /* of ROOTS to be replaced */
 	struct node *found[FOUND_FDS];
 	unsigned int next_found;
+	void (*close)(void *arg, int fd);
+	void *close_arg;
+	size_t closing; /* that CLOSE has not closed yet */
 };
 
 /* ---- nodes ---------------------------------------------------------------------------------- */
@@ -145,10 +149,31 @@ static void lose_object(struct mirror *m, struct node *n)
 		tdelete(n, &m->by_id, cmp_id);
 }
 
+static bool is_removed(int fd)
+{
+	struct stat st;
+
+	return fd >= 0 && !fstat(fd, &st) && !st.st_nlink;
+}
+
+static void close_file(struct mirror *m, int *fd)
+{
+	if (m->close && is_removed(*fd)) {
+		m->closing++;
+		m->close(m->close_arg, take(fd));
+	}
+	drop_fd(fd);
+}
+
+void mirror_closed(struct mirror *m)
+{
+	m->closing--;
+}
+
 static void let_go(struct mirror *m, size_t slot)
 {
 	if (m->found[slot])
-		drop_fd(&m->found[slot]->found);
+		close_file(m, &m->found[slot]->found);
 	m->found[slot] = NULL;
 }
 
@@ -156,7 +181,7 @@ static void let_go(struct mirror *m, size_t slot)
  * meantime N is what was found. */
 static void keep_found(struct mirror *m, struct node *n, int *fd)
 {
-	if (n->found >= 0)
+	if (n->found >= 0 || m->closing >= FOUND_FDS)
 		return;
 	let_go(m, m->next_found);
 	m->found[m->next_found] = n;
@@ -566,7 +591,7 @@ static void handle_close(struct handle *h)
 	if (h->dir)
 		closedir(h->dir);
 	else
-		drop_fd(&h->fd);
+		close_file(h->mirror, &h->fd);
 	h->dir = NULL;
 	h->fd = -1;
 }
@@ -595,6 +620,7 @@ void mirror_free(struct mirror *m)
 {
 	if (!m)
 		return;
+	m->close = NULL;
 	tdestroy(m->by_name, keep_node);
 	tdestroy(m->by_id, keep_node);
 	tdestroy(m->by_ino, free_node);
@@ -707,6 +733,13 @@ static void tell_written(struct mirror *m, const struct node *n, const char *nam
 	tell_noted(m, n, fd);
 }
 
+/* N's object is open as FD. It may have lost its name to another, whose text stays as it was. */
+static void tell_content(struct mirror *m, const struct node *n, int fd)
+{
+	if (!is_removed(fd))
+		tell_path(m, n, NULL, m->watch.written);
+}
+
 static int set_size(int fd, off_t size, const struct fuse_file_info *fi)
 {
 	auto_close int own = -1;
@@ -770,7 +803,7 @@ int mirror_setattr(struct mirror *m, fuse_ino_t ino, const struct stat *want, in
 			return -errno;
 	}
 	if (to_set & FUSE_SET_ATTR_SIZE)
-		tell_path(m, n, NULL, m->watch.written);
+		tell_content(m, n, fd);
 	tell_noted(m, n, fd);
 	return node_stat(n, fd, out);
 }
@@ -894,12 +927,14 @@ int mirror_unlink(struct mirror *m, fuse_ino_t parent, const char *name)
 	if (dir < 0)
 		return dir;
 	size = only_here(dir, name);
+	n = find_name(m, p, name);
+	if (n && size > FOUND_MOST) /* who removes it wants its room at once */
+		forget_found(m, n);
 	if (unlinkat(dir, name, 0))
 		return -errno;
 	m->freed += size;
 	tell_path(m, p, name, m->watch.removed);
 	tell_noted(m, p, dir);
-	n = find_name(m, p, name);
 	if (n)
 		lose_object(m, n);
 	return 0;
@@ -1159,6 +1194,12 @@ void mirror_set_watch(struct mirror *m, const struct mirror_watch *watch)
 	m->watch = *watch;
 }
 
+void mirror_set_close(struct mirror *m, void (*fn)(void *arg, int fd), void *arg)
+{
+	m->close = fn;
+	m->close_arg = arg;
+}
+
 void mirror_set_pass(struct mirror *m, const struct mirror_pass *pass)
 {
 	m->pass = *pass;
@@ -1340,7 +1381,7 @@ void mirror_wrote(struct mirror *m, const struct fuse_file_info *fi)
 	struct handle *h = (struct handle *)(uintptr_t)fi->fh;
 
 	if (!h->wrote)
-		tell_path(m, h->node, NULL, m->watch.written);
+		tell_content(m, h->node, h->fd);
 	h->wrote = true;
 	tell_noted(m, h->node, h->fd);
 }

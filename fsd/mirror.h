@@ -74,6 +74,11 @@ void mirror_set_watch(struct mirror *m, const struct mirror_watch *watch);
 /* The open file was written otherwise than by the functions below. */
 void mirror_wrote(struct mirror *m, const struct fuse_file_info *fi);
 
+/* FN closes FD, perhaps the last of a file that was removed: a disk may take seconds to free its blocks. It says when with
+ * mirror_closed(). Without it that is done here. */
+void mirror_set_close(struct mirror *m, void (*fn)(void *arg, int fd), void *arg);
+void mirror_closed(struct mirror *m);
+
 /* What is opened from now on may be passed through. */
 void mirror_set_pass(struct mirror *m, const struct mirror_pass *pass);
 

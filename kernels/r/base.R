@@ -69,7 +69,7 @@ rewritten <- function(original, call, replacement) {
 APART <- getRversion() >= "4.4.0"
 PERL <- "/usr/bin/perl"
 JOIN <- paste0("PERL_BADLANG=0 exec ", PERL, " -e 'delete $ENV{PERL_BADLANG}; setpgrp 0, getpgrp getppid; ",
-               "exec {\"/bin/sh\"} \"sh\", \"-c\", @ARGV' ")
+               "exec {\"/bin/sh\"} \"sh\", \"-c\", @ARGV' -- ")
 
 joined <- function(command) {
     one <- is.character(command) && length(command) == 1L && !is.na(command)

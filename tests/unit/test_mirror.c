@@ -541,6 +541,37 @@ static void only_the_last_files_that_were_found_are_kept_and_none_that_is_forgot
 	assert_true(count_fds() <= before);
 }
 
+static int handed[4], nhanded;
+
+static void hand_over(void *arg, int fd)
+{
+	assert_ptr_equal(arg, handed);
+	handed[nhanded++] = fd;
+}
+
+static void files_that_were_removed_are_closed_elsewhere(void **state)
+{
+	struct fuse_file_info fi = { .flags = O_RDONLY };
+	int before = count_fds();
+
+	mirror_set_close(m, hand_over, handed);
+	nhanded = 0;
+	put_file("kept", "x");
+	put_file("gone", "x");
+	look(root, "kept");
+	assert_int_equal(mirror_open(m, look(root, "gone"), &fi), 0);
+	assert_int_equal(unlink("gone"), 0);
+	mirror_let_go(m);
+	assert_int_equal(nhanded, 1);
+	mirror_release(m, &fi);
+	assert_int_equal(nhanded, 2);
+	assert_int_equal(count_fds(), before + 2);
+	for (int i = 0; i < nhanded; i++) {
+		close(handed[i]);
+		mirror_closed(m);
+	}
+}
+
 static void a_directory_that_a_kernel_moves_keeps_its_number(void **state)
 {
 	fuse_ino_t a = make_dir(root, "a"), b = make_dir(root, "b"), f;
@@ -1011,6 +1042,7 @@ int main(void)
 		TEST(a_removed_directory_does_not_come_back),
 		TEST(what_a_kernel_replaces_is_another_node),
 		TEST(only_the_last_files_that_were_found_are_kept_and_none_that_is_forgotten),
+		TEST(files_that_were_removed_are_closed_elsewhere),
 		TEST(a_directory_that_a_kernel_moves_keeps_its_number),
 		TEST(directories_cannot_be_made_to_contain_themselves),
 		TEST(hard_links_have_nodes_of_their_own),
