@@ -256,6 +256,7 @@ KNOWN = {
         "env": "import os; print(os.environ.get('CELL_X', '(absent)'))", "cwd": "import os; print(os.getcwd())",
         "error": ("x = 1\n\n1 / 0", "ZeroDivisionError", 3), "child": "import os; _ = os.system('echo child')",
         "loop": "print('in')\nwhile True: pass", "set": "kept = 5", "show": "print(kept)",
+        "returns": "print('a\\r\\n\\nb\\rc\\r\\r\\n1\\n2\\r', end='')",
         "letter": "e",  # this Python takes the environment for ASCII
         "picture": "import base64\nfrom IPython.display import Image, display\n"
                    f"display(Image(data={PNG!r}, format='png'))",
@@ -265,6 +266,7 @@ KNOWN = {
         "env": "cat(Sys.getenv('CELL_X', unset = '(absent)'), '\\n', sep = '')", "cwd": "cat(getwd(), '\\n', sep = '')",
         "error": ("x <- 1\n\n(function() stop('no'))()", "Error", 3), "child": "invisible(system('echo child'))",
         "loop": "cat('in\\n'); flush.console(); repeat {}", "set": "kept <- 5", "show": "cat(kept, '\\n', sep = '')",
+        "returns": "cat('a\\r\\n\\nb\\rc\\r\\r\\n1\\n2\\r')",
         "picture": "plot(1:3)",
     },
     "octave": {
@@ -273,6 +275,9 @@ KNOWN = {
         "cwd": "printf('%s\\n', pwd())",
         "error": ("x = 1;\nerror('no')", "error", None), "child": "system('echo child');",
         "loop": "disp('in'); while true, end", "set": "kept = 5;", "show": "disp(kept)",
+        # Where nothing comes for a moment, metakernel sends what comes before a \r and behind it one by one.
+        "returns": "printf('a\\r\\n\\nb\\rc\\r\\r\\n'); for i = 1:2, pause(0.3), printf('%d', i); pause(0.3), "
+                   "if i == 1, printf('\\n'), end, end, printf('\\r'); pause(0.3)",
     },
 }
 
@@ -297,12 +302,18 @@ def test_known_errors(known):
     code, name, line = say["error"]
     done = driver.run(code)
     assert (done.status, done.error["name"], done.error.get("line")) == ("error", name, line)
-    assert "\x1b" not in "".join(done.error["traceback"])
+    traceback = "".join(done.error["traceback"])
+    assert "\x1b" not in traceback and "handleSimpleError" not in traceback  # IRkernel's own frame
 
 
 def test_known_output_of_a_child_is_there_once(known):
     driver, say = known
     assert driver.run(say["child"]).stdout == "child\n"
+
+
+def test_known_line_ends_are_the_programs_own(known):
+    driver, say = known
+    assert driver.run(say["returns"]).stdout == "a\r\n\nb\rc\r\r\n1\n2\r"
 
 
 def test_known_env_and_cwd_are_restored(known, tmp_path):

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import json
 import os
-import re
 import signal
 import sys
 import time
@@ -18,7 +17,7 @@ from .wire import Wire
 
 START_SECONDS = 26  # the daemon gives a driver 30
 UNHEARD_SECONDS = 12
-LEARN_SECONDS = 6
+LEARN_SECONDS = 28  # since the start: a kernel may begin its interpreter with the first cell only
 SILENT_SECONDS = 0.5
 BEGIN_SECONDS = 0.2
 DRAIN_SECONDS = 2
@@ -101,7 +100,7 @@ class Bridge:
         return 0
 
     def _start(self):
-        deadline = time.monotonic() + START_SECONDS
+        began = time.monotonic()
         for transport in transports():
             try:
                 self.process = Process(self.spec, transport, self.context)
@@ -109,7 +108,7 @@ class Bridge:
                 self.failure = self.failure or f"its command cannot be started: {error}"
                 continue
             self._watch()
-            self.failure = self._meet(deadline)
+            self.failure = self._meet(began + START_SECONDS)
             if self.failure is None:
                 break
             self.process.close()
@@ -117,7 +116,7 @@ class Bridge:
             self.poller = zmq.Poller()
             self.poller.register(self.wakeup, zmq.POLLIN)
         if self.process:
-            self._learn()
+            self._learn(began + LEARN_SECONDS)
 
     def _watch(self):
         self.poller = zmq.Poller()
@@ -166,7 +165,7 @@ class Bridge:
         tail = self.streams[2].tail.strip() or self.streams[1].tail.strip()
         return ":\n" + errors.plain(tail.decode("utf-8", "replace")) if tail else ""
 
-    def _learn(self):
+    def _learn(self, deadline):
         """Whether environment and cwd can be set in the language, and where the output of a child comes out."""
         self.language = languages.known(self._language_name)
         if not self.language:
@@ -174,7 +173,7 @@ class Bridge:
         token = "cellfs" + os.urandom(8).hex()
         self.streams[1].running = True
         code = self.language.begin + self.language.read([]) + "\n" + self.language.child(f"echo {token}")
-        asked = self.ask(code, LEARN_SECONDS)
+        asked = self.ask(code, deadline - time.monotonic())
         if asked and languages.answer(asked.text)[1]:
             self._drain()
             self.streams[1].learn(token, asked.text)
@@ -368,6 +367,8 @@ class Bridge:
         request = self._send(self.language.prepare(code) if self.language else code, quiet=False)
         self._await(request)
         self._drain()
+        for stream in self.streams.values():
+            stream.message(stream.rest())
         if self.held:
             self._show(self.held, last="image/png" not in self.held.content["data"])
             self.held = None
@@ -564,14 +565,15 @@ class Bridge:
         text = message.content.get("text")
         if not isinstance(text, str):
             return
+        stream = self.streams[2 if message.content.get("name") == "stderr" else 1]
         if self.language and self.language.through_pty:
-            text = errors.plain(re.sub(r"\r+\n", "\n", text))
+            text = errors.plain(stream.lines(text))
         if quiet:
             self.request.text += text
         else:
             if self.request and self.language and self.language.through_pty:
                 self.request.text = (self.request.text + text)[-TEXT_MOST:]
-            self.streams[2 if message.content.get("name") == "stderr" else 1].message(text)
+            stream.message(text)
 
     def _display(self, message, mine):
         if self.run is None or message.parent and not mine:

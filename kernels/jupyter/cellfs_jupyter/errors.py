@@ -16,6 +16,7 @@ PLACES = [re.compile(pattern) for pattern in (
     r"\b[Ll]ine:? ?(?P<line>\d+)(?:,? ?(?:col|column):? ?(?P<column>\d+))?",
 )]
 UNPARSED = ("Error in parse(", "Continuation prompt found")  # IRkernel, whose others are ERROR; metakernel
+HANDLER = re.compile(r"\d+\. \.handleSimpleError\(")  # with evaluate 1.0 IRkernel shows this frame of its own
 FRAME = re.compile(r"^(?:File |[A-Z]\w* In ?\[|In ?\[|<ipython-input)")
 ARROW = PLACES[4]
 
@@ -29,7 +30,7 @@ def describe(content, name, code):
     """The `error` event of Jupyter's error CONTENT in CODE, the cell NAME, but for the run's id."""
     traceback = content.get("traceback")
     text = [plain(str(part)) for part in traceback] if isinstance(traceback, list) else []
-    rows = [row for part in text for row in part.rstrip("\n").split("\n")]
+    rows = _rows(text)
     message = plain(str(content.get("evalue") or "")).strip("\n")
     event = {
         "ev": "error",
@@ -37,11 +38,16 @@ def describe(content, name, code):
         "message": short(message, MESSAGE_LIMIT),
         **(_place([*rows, *message.split("\n")], code) if code and content.get("lines", True) else {}),
     }
+    rows = _rows(part for part in text if not HANDLER.match(part))
     event["frames"] = [{"file": name, "line": event["line"], "func": ""}] if "line" in event else []
     if "line" in event:
         rows.insert(0, f"{name}, line {event['line']}")  # the kernel knows the cell by a number only
     event["traceback"] = cut(rows or [f"{event['name']}: {event['message']}"])
     return event
+
+
+def _rows(parts):
+    return [row for part in parts for row in part.rstrip("\n").split("\n")]
 
 
 def name_of(content):

@@ -116,6 +116,12 @@ class Python(Language):
 
 
 class R(Language):
+    # evaluate 1.0, which runs IRkernel's cells, takes the line numbers away (r-lib/evaluate#253).
+    begin = (
+        "invisible(try(local({ of <- parent.env(asNamespace('evaluate')); "
+        "if (exists('removeSource', of, inherits = FALSE)) { unlockBinding('removeSource', of); "
+        "assign('removeSource', identity, of); lockBinding('removeSource', of) } }), silent = TRUE))\n"
+    )
     shows_values = True
 
     @classmethod

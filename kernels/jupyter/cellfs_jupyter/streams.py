@@ -20,6 +20,7 @@ class Stream:
         self.running = False
         self._said = bytearray()
         self._held = bytearray()
+        self._return = ""
 
     def message(self, text):
         """The kernel has sent TEXT."""
@@ -28,6 +29,17 @@ class Stream:
         if self.echoes is None and self.running:
             self._said += data
             self._full()
+
+    def lines(self, text):
+        """TEXT as it was before a terminal made \\r\\n of each \\n; the two may come in different messages."""
+        text = self._return + text
+        self._return = "\r" if text.endswith("\r") else ""
+        return text[:len(text) - len(self._return)].replace("\r\n", "\n")
+
+    def rest(self):
+        """A \\r behind which nothing has come."""
+        rest, self._return = self._return, ""
+        return rest
 
     def keep(self, data):
         """DATA was in the pipe; it is not for the user, but may tell what went wrong."""
