@@ -207,13 +207,20 @@ class Source {
 
 	// A later cell may declare a constant anew as anything: V8 lets it do so as a constant only.
 	_variables(node, edits) {
-		let kind = node.kind === 'const' ? 'let' : node.kind;
+		const kind = node.kind === 'const' ? 'let' : node.kind;
 		if (!/^(var|let)$/.test(kind))
 			return;
-		if (this.conflicts.size && node.declarations.some(({ id }) => names(id).some((name) => this.conflicts.has(name))))
-			kind = kind === 'var' ? 'let' : 'var';
-		if (kind !== node.kind)
-			edits.replace(node.start, node.start + node.kind.length, kind.padEnd(node.kind.length));
+		const [head, tail] = declarator(kind, node.declarations.flatMap(({ id }) => names(id)), this.conflicts);
+		if (head !== node.kind)
+			edits.replace(node.start, node.start + node.kind.length, head.padEnd(node.kind.length));
+		if (!tail)
+			return;
+		for (const { init, end } of node.declarations) {
+			if (!init && kind === 'let')
+				edits.replace(end, end, '=void 0');
+		}
+		const { end } = node.declarations[node.declarations.length - 1];
+		edits.replace(end, end, tail);
 	}
 
 	_importCode(imports) {
@@ -336,8 +343,19 @@ function statement(node, isLenient, conflicts) {
 		targets.push(`${space} = ${call}`);
 	if (parts.length)
 		targets.push(`{${parts}} = ${space ?? call}`);
-	const isVariable = (node.specifiers ?? []).some(({ local }) => conflicts.has(local.name));
-	return `${isVariable ? 'var' : 'let'} ${targets.join(', ')}; `;
+	const [head, tail] = declarator('let', node.specifiers.map(({ local }) => local.name), conflicts);
+	return `${head} ${targets.join(', ')}${tail}; `;
+}
+
+// What stands before and behind the names of one declaration. V8 tells one conflict at a time, so there is a second only
+// where one name has to be `let` and another `var`: then the latter are assigned to.
+function declarator(kind, declared, conflicts) {
+	const taken = [...conflicts].filter((name) => declared.includes(name));
+	if (taken.length < 2)
+		return [taken.length === (kind === 'var' ? 0 : 1) ? 'var' : 'let', ''];
+	const lexical = taken[kind === 'var' ? 0 : 1]; // an assignment is not enough where its first value has failed
+	const anew = [...new Set(declared)].filter((name) => name === lexical || !conflicts.has(name));
+	return [`;let ${anew};(`, ');'];
 }
 
 // The names that a pattern declares.

@@ -207,6 +207,23 @@ def test_anything_can_be_declared_again_as_anything(run, first):
         assert run(f"{name} = 7").status == "ok" or second.startswith("import")
 
 
+@pytest.mark.parametrize("together,values", [
+    ("let A = 3, B = 4, C", "3,4,"), ("var A = 3, B = 4, C = 5", "3,4,5"),
+    ("const { A, of: [B, ...C] } = { A: 3, of: [4, 5, 6] }", "3,4,5,6"),
+    ("import { sep as A, delimiter as B, sep as C } from 'path'", "/,:,/"),
+    ("import A, * as B from 'os'; const C = A === B.default", "[object Object],all,true"),
+])
+def test_what_is_there_as_this_and_that_can_be_declared_together(run, together, values):
+    for first in ("let A = 1; var B = 2", "var A = 1; class B {}", "function A() {}; import B from 'fs'; var C = 3",
+                  "var A = 1; let [B, C] = null"):
+        names = {letter: f"m{abs(hash((first, together)))}{letter}" for letter in "ABC"}
+        before, after, show = (re.sub(r"\b[ABC]\b", lambda found: names[found[0]], code)
+                               for code in (first, together, "String([A, B, C].map((one) => one?.default ? 'all' : one))"))
+        assert run(before).status == "error" if "null" in first else "ok"
+        done = run(f"{after}\n{show}")
+        assert value(done) == values, (first, done.events)
+
+
 def test_twice_in_one_cell_is_an_error(run):
     error_of(run("let t1 = 1\nlet t1 = 2"), "SyntaxError", 2)
 
