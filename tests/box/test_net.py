@@ -20,6 +20,11 @@ NOBODY = 65534
 CONTEXT_UID = 0x70000007  # as the daemon of root gives them out
 HOST = "198.51.100.1"
 HOST6 = "2001:db8:100::1"
+LOOPBACK = "127.0.0.1", "::1"
+# By which the loopback of the host could be reached.
+DOORS = ["127.0.0.1", "127.0.0.53", "127.1.2.3", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1", "10.0.2.2", "10.0.2.3",
+         "10.0.2.100", "10.0.2.15", "10.0.2.255", HOST, HOST6, "198.51.100.254", "2001:db8:100::ff", "fd00::2",
+         "fe80::1%eth0", "169.254.2.1", "169.254.2.2"]
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="a private host takes root")
 
@@ -170,10 +175,11 @@ for line in sys.stdin:
     print(repr(eval(line)), flush=True)
 """
 
-# The host's servers: a secret on loopback, and one that everybody may read; a resolver on loopback.
+# The host's servers at the addresses it is given: on loopback a secret and a resolver, elsewhere what everybody may read.
 SERVERS = r"""
 import contextlib, select, socket, sys
 SECRET, PUBLIC = 7001, 7002
+LOOPBACK = "127.0.0.1", "::1"
 def make(kind, addr, port):
     s = socket.socket(socket.AF_INET6 if ":" in addr else socket.AF_INET, kind)
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -184,15 +190,15 @@ def make(kind, addr, port):
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
 says = {}
 for kind in TCP, UDP:
-    for addr in "127.0.0.1", "::1":
-        says[make(kind, addr, SECRET)] = b"secret"
     for addr in sys.argv[1:]:
-        says[make(kind, addr, PUBLIC)] = b"public"
-says[make(UDP, "127.0.0.53", 53)] = None
-a = socket.socket(socket.AF_UNIX)
-a.bind("\0cellfs-canary")
-a.listen(5)
-says[a] = b"secret"
+        port, text = (SECRET, b"secret") if addr in LOOPBACK else (PUBLIC, b"public")
+        says[make(kind, addr, port)] = text
+if LOOPBACK[0] in sys.argv:
+    says[make(UDP, "127.0.0.53", 53)] = None
+    a = socket.socket(socket.AF_UNIX)
+    a.bind("\0cellfs-canary")
+    a.listen(5)
+    says[a] = b"secret"
 print("ready", flush=True)
 while True:
     for s in select.select(list(says), [], [])[0]:
@@ -279,6 +285,12 @@ def gone(pidfds, limit=LIMIT):
     return True
 
 
+def serve(stack, enter, *addrs):
+    servers = Program(*enter, PYTHON, "-c", SERVERS, *addrs)
+    stack.callback(servers.close)
+    assert servers.line() == "ready"
+
+
 class Host:
     def __init__(self, stack):
         self.dir = tempfile.mkdtemp(prefix="cellfs-net-")
@@ -295,9 +307,7 @@ class Host:
         stack.callback(self.net.close)
         assert self.net.line() == "ready"
         self.enter = ["nsenter", "-t", str(self.net.p.pid), "-n", "-m", "--"]
-        servers = Program(*self.enter, PYTHON, "-c", SERVERS, HOST, HOST6)
-        stack.callback(servers.close)
-        assert servers.line() == "ready"
+        serve(stack, self.enter, *LOOPBACK, HOST, HOST6)
 
     def only(self, program):
         """A PATH with nothing else in it."""
@@ -379,11 +389,8 @@ def test_up_and_out(way):
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
 def test_the_loopback_of_the_host_is_out_of_reach(way, kind):
     way.up()
-    addrs = ["127.0.0.1", "127.0.0.53", "127.1.2.3", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1", "10.0.2.2", "10.0.2.3",
-             "10.0.2.100", "10.0.2.15", "10.0.2.255", HOST, HOST6, "198.51.100.254", "2001:db8:100::ff", "fd00::2",
-             "fe80::1%eth0"]
-    got = way.box.ask("each(%s, %r, 7001)" % (kind, addrs))
-    assert len(got) == len(addrs) and "secret" not in got.values(), got
+    got = way.box.ask("each(%s, %r, 7001)" % (kind, DOORS))
+    assert len(got) == len(DOORS) and "secret" not in got.values(), got
 
 
 def test_abstract_sockets_of_the_host_are_out_of_reach(way):
@@ -518,10 +525,34 @@ def test_dev_net_tun_of_root_only(case):
     case(user=False, prelude=closed).up()
 
 
-def test_a_host_without_a_route(case):
-    said = case(prelude=("unshare", "-n")).start()
-    assert said.startswith("failed pasta: "), said
-    assert "routable interface" in said
+@pytest.mark.parametrize("user", [False, True])
+def test_a_host_without_a_route(case, host, user):
+    """Either pasta says that there is none, or (since the end of 2024) the box reaches what the host will reach."""
+    with contextlib.ExitStack() as stack:
+        alone = Program(*host.enter, "unshare", "-n", "sh", "-c", "ip link set lo up; echo ready; exec cat")
+        stack.callback(alone.close)
+        assert alone.line() == "ready"
+        inside = ("nsenter", "-t", str(alone.p.pid), "-n", "--")
+        serve(stack, [*host.enter, *inside], *LOOPBACK)
+        c = case(user=user, prelude=inside)
+        said = c.start()
+        if said.startswith("failed pasta: "):
+            assert "routable interface" in said and c.box.ask("interfaces()") == ["lo"]
+            return
+        assert said.startswith("up ") and c.box.ask("interfaces()") == ["eth0", "lo"]
+        assert c.box.ask("dns('10.0.2.3', %d)" % LIMIT)
+        for kind in ("tcp", "udp"):
+            assert "secret" not in c.box.ask("each(%s, %r, 7001)" % (kind, DOORS)).values()
+        subprocess.run([*host.enter, *inside, "sh", "-ec", f"""
+            ip link add ext0 type veth peer name ext1
+            ip link set ext0 up
+            ip link set ext1 up
+            ip addr add {HOST}/24 dev ext0
+            ip route add default via 198.51.100.254"""], check=True)
+        serve(stack, [*host.enter, *inside], HOST)
+        assert c.box.ask("tcp(%r, 7002, %d)" % (HOST, LIMIT)) == "public"
+        for kind in ("tcp", "udp"):
+            assert "secret" not in c.box.ask("each(%s, %r, 7001)" % (kind, DOORS)).values()
 
 
 @pytest.mark.parametrize("host_text, want", [
