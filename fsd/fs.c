@@ -398,7 +398,8 @@ static void let_go(void *arg)
 {
 	struct fs *fs = arg;
 
-	mirror_let_go(fs->mirror);
+	if (mirror_let_go(fs->mirror))
+		timer_set(fs->world->loop, &fs->let_go, LET_GO_US, let_go, fs);
 }
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)

@@ -14,6 +14,7 @@
 
 #define ROOT_FDS 16
 #define FOUND_FDS 64
+#define CLOSING_FDS (2 * FOUND_FDS)
 #define FOUND_MOST (1 << 20)
 #define CREATE_TRIES 8
 /* What of an open's flags reaches the file below: for O_SYNC the kernel sends an fsync, and O_DIRECT
@@ -72,7 +73,7 @@ struct mirror {
 	} roots[ROOT_FDS];
 	unsigned int next; /* of ROOTS to be replaced */
 	struct node *found[FOUND_FDS];
-	unsigned int next_found;
+	unsigned int next_found, fresh; /* FRESH: found since the last mirror_let_go() */
 	void (*close)(void *arg, int fd);
 	void *close_arg;
 	size_t closing; /* that CLOSE has not closed yet */
@@ -181,11 +182,12 @@ static void let_go(struct mirror *m, size_t slot)
  * meantime N is what was found. */
 static void keep_found(struct mirror *m, struct node *n, int *fd)
 {
-	if (n->found >= 0 || m->closing >= FOUND_FDS)
+	if (n->found >= 0 || m->closing >= CLOSING_FDS)
 		return;
 	let_go(m, m->next_found);
 	m->found[m->next_found] = n;
 	m->next_found = (m->next_found + 1) % FOUND_FDS;
+	m->fresh = MIN(m->fresh + 1, FOUND_FDS);
 	n->found = take(fd);
 }
 
@@ -196,10 +198,14 @@ static void forget_found(struct mirror *m, const struct node *n)
 			let_go(m, i);
 }
 
-void mirror_let_go(struct mirror *m)
+bool mirror_let_go(struct mirror *m)
 {
-	for (size_t i = 0; i < FOUND_FDS; i++)
-		let_go(m, i);
+	bool left = m->fresh;
+
+	for (unsigned int i = m->fresh; i < FOUND_FDS; i++)
+		let_go(m, (m->next_found + i - m->fresh) % FOUND_FDS);
+	m->fresh = 0;
+	return left;
 }
 
 /* Frees N if nothing holds it any more, and then those above it. */

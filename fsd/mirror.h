@@ -99,9 +99,9 @@ uint64_t mirror_owner(struct mirror *m, fuse_ino_t ino);
 int mirror_lookup(struct mirror *m, fuse_ino_t parent, const char *name,
 	struct fuse_entry_param *out);
 void mirror_forget(struct mirror *m, fuse_ino_t ino, uint64_t n);
-/* Closes the files that lookups have found, which is to be done within a second of them: one that is removed keeps its
- * room meanwhile. */
-void mirror_let_go(struct mirror *m);
+/* Closes the files that lookups have found before it was last called; true if there are others, found since. To be called
+ * every second or so: one that is removed keeps its room meanwhile. */
+bool mirror_let_go(struct mirror *m);
 int mirror_getattr(struct mirror *m, fuse_ino_t ino, struct stat *out);
 /* FI may be NULL. */
 int mirror_setattr(struct mirror *m, fuse_ino_t ino, const struct stat *want, int to_set,
