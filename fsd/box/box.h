@@ -51,8 +51,9 @@ int box_supervise(struct box *b);
 /* Ends all descendants of this process; returns when none is left. */
 void box_end_all(struct box *b);
 
-/* Gives up all capabilities for good, and the way to new ones. 0 or -errno. */
-int box_drop_rights(void);
+/* Gives up all capabilities for good, and the way to new ones; with SETS the bounding set and the securebits
+ * too, which takes CAP_SETPCAP. 0 or -errno. */
+int box_drop_rights(bool sets);
 /* All but that of open files, which is the driver's alone: see box_say. */
 int box_set_limits(const struct box_limits *l);
 int box_limit(int what, int64_t value);

@@ -38,16 +38,16 @@ int box_write(const char *path, const char *text)
 	return err;
 }
 
-int box_drop_rights(void)
+int box_drop_rights(bool sets)
 {
 	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct none[2] = { 0 };
 
 	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-	for (int cap = 0; cap < 64; cap++)
+	for (int cap = 0; sets && cap < 64; cap++)
 		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) && errno != EINVAL)
 			return -errno;
-	if (prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
+	if (sets && prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
 		  SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE |
 		  SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED, 0, 0, 0))
 		return -errno;
@@ -187,7 +187,7 @@ int box_enter(struct box *b, char why[BOX_LINE])
 	/* Not before: from inside, the group that we came from is not there, and CLONE_INTO_CGROUP fails. */
 	failed(b, "enter the cgroup namespace", setns(BOX_NAMESPACES + NS_CGROUP, 0) ? -errno : 0);
 	failed(b, "become its user", become_user());
-	failed(b, "give up capabilities", box_drop_rights());
+	failed(b, "give up capabilities", box_drop_rights(true));
 	failed(b, "seccomp", box_filter());
 	return 0;
 }

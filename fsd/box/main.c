@@ -153,7 +153,8 @@ static int run(int argc, char **argv)
 
 	if (!parse(&b, argc, argv))
 		return usage();
-	if (b.weak && !(err = box_set_limits(&b.limits)) && !(err = box_drop_rights()))
+	/* Outside of a namespace an ordinary user may not change the sets; no_new_privs leaves nothing to gain by them. */
+	if (b.weak && !(err = box_set_limits(&b.limits)) && !(err = box_drop_rights(geteuid() == 0)))
 		err = box_filter();
 	if (err) {
 		box_say(b.report, NULL, 0, "failed cannot be confined: %s", strerror(-err));

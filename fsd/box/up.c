@@ -524,7 +524,7 @@ static void become_init(struct plan *p, int go)
 	if (open_up_fds(fds))
 		_exit(1);
 	prctl(PR_SET_DUMPABLE, 0); /* not before: then its namespaces could not be opened */
-	if (box_set_limits(&limits) || box_drop_rights())
+	if (box_set_limits(&limits) || box_drop_rights(true))
 		_exit((failed("rights"), 1));
 	if (box_filter())
 		_exit((failed("seccomp"), 1));

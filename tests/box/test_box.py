@@ -6,6 +6,7 @@ import fcntl
 import glob
 import json
 import os
+import pathlib
 import resource
 import select
 import shutil
@@ -621,28 +622,22 @@ def test_a_report_that_is_a_socket_carries_a_pidfd_of_the_program():
 
 # --- weak: no namespaces, but Landlock, seccomp and limits ---
 
-@pytest.fixture(scope="session")
-def filters(tmp_path_factory):
-    d = tmp_path_factory.mktemp("filters")
-    fds = [high(os.open(d / name, os.O_RDWR | os.O_CREAT)) for name in ("allow", "ioctl")]
-    subprocess.run([BOX, "filters", *map(str, fds)], pass_fds=fds, check=True)
-    yield fds
-    for fd in fds:
-        os.close(fd)
-
-
 @pytest.fixture
-def weak(box, filters, tmp_path):
-    """Runs Python that prints JSON, with a directory to write and one to read."""
-    for name in ("rw", "ro", "no"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text(name)
-    options = ["--weak", "--rw=%s/rw" % tmp_path, "--ro=%s/ro" % tmp_path, "--rw=/dev/null", "--ro=/no/where"]
+def weak(box, makers):
+    """Runs Python that prints JSON, with a directory to write and one to read below `run.place`."""
+    place = pathlib.Path(tempfile.mkdtemp(dir=makers.directory))
+    for d in (place / "rw", place / "ro", place / "no"):
+        d.mkdir()
+        (d / "file").write_text(d.name)
+    for path in (place, *place.rglob("*")):
+        os.chown(path, makers.uid or -1, -1)
+    options = ["--weak", "--rw=%s/rw" % place, "--ro=%s/ro" % place, "--rw=/dev/null", "--ro=/no/where"]
     options += ["--ro=" + d for d in ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/proc")]
 
-    def give_filters():
-        for i, fd in enumerate(filters):
-            os.dup2(fd, 16 + i)
+    def prepare():
+        for i, fd in enumerate(makers.filters):
+            os.dup2(fd, boxes.FILTERS + i)
+        makers.become()
 
     def run(code, *more, fails=False):
         helpers = """
@@ -652,12 +647,14 @@ def weak(box, filters, tmp_path):
                 except OSError as e: return errno.errorcode[e.errno]
                 return 'OK'
         """
-        b = box(*python(textwrap.dedent(helpers) + textwrap.dedent(code)), options=options + list(more), cwd=str(tmp_path / "rw"),
-                env={"D": str(tmp_path)}, prepare=give_filters)
+        b = box(*python(textwrap.dedent(helpers) + textwrap.dedent(code)), options=options + list(more), cwd=str(place / "rw"),
+                env={"D": str(place)}, binary=makers.box, prepare=prepare)
         out = read_all(b.r[1])
         result = b.report()
         assert result == ["exited 0"], (result, read_all(b.r[2]))
         return json.loads(out)
+
+    run.place = place
     return run
 
 
@@ -665,7 +662,7 @@ needs_landlock = pytest.mark.skipif(boxes.landlock_abi() < 1, reason="no Landloc
 
 
 @needs_landlock
-def test_weak_keeps_the_files_that_are_not_named(weak, tmp_path):
+def test_weak_keeps_the_files_that_are_not_named(weak):
     got = weak("""
         d = os.environ['D']
         w = lambda p: open(p, 'w')
@@ -681,7 +678,7 @@ def test_weak_keeps_the_files_that_are_not_named(weak, tmp_path):
     assert got == ["EACCES"] * 12 + [got[12], "EACCES"] + ["OK"] * 3 + ["OK", "OK", got[19], got[20], "OK", "EACCES"]
     assert got[12] in ("EACCES", "EXDEV")
     assert got[19:21] == (["OK", "OK"] if boxes.landlock_abi() >= 2 else ["EXDEV", "ENOENT"])
-    assert (tmp_path / "no" / "file").read_text() == "no" and (tmp_path / "ro" / "file").read_text() == "ro"
+    assert (weak.place / "no" / "file").read_text() == "no" and (weak.place / "ro" / "file").read_text() == "ro"
 
 
 @pytest.mark.skipif(boxes.landlock_abi() < 4, reason="Landlock of this kernel knows no TCP")

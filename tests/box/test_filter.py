@@ -259,7 +259,7 @@ NODE = """
 const {Worker} = require('worker_threads'), cp = require('child_process'), http = require('http');
 cp.execSync('echo a'); new Worker('1', {eval: true}); require('fs').watch('.').close();
 const s = http.createServer((q, r) => r.end('x')).listen(0, '127.0.0.1', () =>
-  http.get({port: s.address().port, agent: false}, r => { r.resume(); r.on('end', () => s.close()); }));
+  http.get({host: '127.0.0.1', port: s.address().port, agent: false}, r => { r.resume(); r.on('end', () => s.close()); }));
 """
 PROGRAMS = {
     "python": ["/usr/bin/python3", "-c", PYTHON],

@@ -125,6 +125,10 @@ def test_only_in_writing_it_does_without(place, mode):
             line = p.stderr.readline()
             assert line, said
             said += line
+        nobody = ["nsenter", "-t", str(p.pid), "-m", "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        cell = f"cd {place}/mnt/contexts/main && echo 'echo $((6 * 7))' >cells/a.sh && cat results/a.sh/report.md results/a.sh/stdout"
+        r = subprocess.run([*nobody, "sh", "-c", cell], capture_output=True, text=True, timeout=60)
+        assert r.stdout.endswith("\n42\n"), r
     finally:
         p.terminate()
         assert p.wait(30) == 0
