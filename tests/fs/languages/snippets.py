@@ -64,7 +64,7 @@ PYTHON = {
     "picture": ("import PIL.Image\nPIL.Image.new('RGB', (40, 30))\n", "result.png", (40, 30)),
     "table": (
         "import pandas as pd\npd.DataFrame(dict(name=['Ann', 'B\u00e9a \u4e16', 'c\"\\\\d'], count=[1, 2, 3], share=[0.5, float('nan'), -1.25],\n"
-        "    good=[True, False, True], when=pd.to_datetime(['2026-01-02T03:04:05', '2026-01-03', None])))\n"),
+        "    good=[True, False, True], when=pd.to_datetime(['2026-01-02T03:04:05', '2026-01-03T00:00:00', None])))\n"),
     "text": "text = '{0}'\nprint(text)\ntext\n",
     "flood": "import sys\nfor i in range(1000): _ = sys.stdout.write('%09d\\n' % i * 1000)\n",
     "kill": "import os\nprint('before', flush=True)\nos.kill(os.getpid(), 9)\n",
