@@ -16,6 +16,7 @@
 #define FOUND_FDS 64
 #define CLOSING_FDS (2 * FOUND_FDS)
 #define FOUND_MOST (1 << 20)
+#define CLOSE_MOST (64 << 10) /* a few extents are freed at once */
 #define CREATE_TRIES 8
 /* What of an open's flags reaches the file below: for O_SYNC the kernel sends an fsync, and O_DIRECT
  * would ask for aligned buffers that we do not have. */
@@ -150,16 +151,17 @@ static void lose_object(struct mirror *m, struct node *n)
 		tdelete(n, &m->by_id, cmp_id);
 }
 
-static bool is_removed(int fd)
+/* And has at least ROOM bytes of the disk. */
+static bool is_removed(int fd, int64_t room)
 {
 	struct stat st;
 
-	return fd >= 0 && !fstat(fd, &st) && !st.st_nlink;
+	return fd >= 0 && !fstat(fd, &st) && !st.st_nlink && st.st_blocks * 512 >= room;
 }
 
 static void close_file(struct mirror *m, int *fd)
 {
-	if (m->close && is_removed(*fd)) {
+	if (m->close && is_removed(*fd, CLOSE_MOST)) {
 		m->closing++;
 		m->close(m->close_arg, take(fd));
 	}
@@ -742,7 +744,7 @@ static void tell_written(struct mirror *m, const struct node *n, const char *nam
 /* N's object is open as FD. It may have lost its name to another, whose text stays as it was. */
 static void tell_content(struct mirror *m, const struct node *n, int fd)
 {
-	if (!is_removed(fd))
+	if (!is_removed(fd, 0))
 		tell_path(m, n, NULL, m->watch.written);
 }
 

@@ -563,10 +563,17 @@ static void files_that_were_removed_are_closed_elsewhere(void **state)
 	mirror_set_close(m, hand_over, handed);
 	nhanded = 0;
 	put_file("kept", "x");
-	put_file("gone", "x");
+	char *big = xcalloc(1, 256 << 10);
+
+	memset(big, 'x', (256 << 10) - 1);
+	put_file("gone", big);
+	free(big);
+	put_file("small", "x");
 	look(root, "kept");
+	look(root, "small");
+	assert_int_equal(unlink("small"), 0);
 	assert_true(mirror_let_go(m)); /* kept: it was found since */
-	assert_int_equal(count_fds(), before + 1);
+	assert_int_equal(count_fds(), before + 2);
 	assert_int_equal(mirror_open(m, look(root, "gone"), &fi), 0);
 	assert_int_equal(unlink("gone"), 0);
 	let_all_go();
