@@ -42,6 +42,7 @@ int tree_create(const struct node *dir, const char *name, mode_t mode, uint64_t 
 		*ino = err ? 0 : tree_lookup(dir, name);
 		return err ? err : *ino ? 0 : -EIO;
 	}
+	dir->ctx->leaver = 0;
 	err = body_create(dir->ctx, node_body_dir(dir), name, mode, &b);
 	if (!err)
 		*ino = node_ino(b->id, 0, N_BODY);
@@ -86,6 +87,8 @@ int tree_unlink(struct world *w, uint64_t parent, const char *name)
 	case S_MIRROR:
 		return -EISDIR;
 	default: /* what the tree makes goes with its directory */
+		if (n.kind == N_CTL)
+			n.ctx->leaver = w->caller.pid;
 		return n.row->of == O_WORLD ? -EPERM : 0;
 	}
 }
@@ -112,6 +115,15 @@ static int rmdir_context(struct world *w, struct context *c)
 	return 0;
 }
 
+static int doom(struct context *c)
+{
+	c->doomed = true;
+	context_abandon(c);
+	context_stop(c, "removed", true);
+	artifact_abandon(c);
+	return 0;
+}
+
 int tree_rmdir(struct world *w, uint64_t parent, const char *name)
 {
 	struct node n;
@@ -125,15 +137,12 @@ int tree_rmdir(struct world *w, uint64_t parent, const char *name)
 		return rmdir_context(w, n.ctx);
 	if (n.ctx && n.ctx->doomed)
 		return 0;
+	if (n.kind == N_CELLS && !body_dir_empty(n.ctx, B_CELLS))
+		return -ENOTEMPTY;
+	/* Who removes all comes to cells/ first; or to the last directory, after all files: Python's rmtree since 3.13 */
+	if (n.kind == N_CELLS || (n.ctx && n.ctx->leaver && n.ctx->leaver == w->caller.pid))
+		return doom(n.ctx);
 	switch (n.kind) {
-	case N_CELLS:
-		if (!body_dir_empty(n.ctx, B_CELLS))
-			return -ENOTEMPTY;
-		n.ctx->doomed = true;
-		context_abandon(n.ctx);
-		context_stop(n.ctx, "removed", true);
-		artifact_abandon(n.ctx);
-		return 0;
 	case N_KEPT: /* it goes with its run */
 	case N_KEPT_DIR:
 	case N_NEW_KEPT:

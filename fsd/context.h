@@ -72,6 +72,7 @@ struct context {
 	uid_t owner;           /* who made it, and alone may use it with allow_other */
 	gid_t group;
 	bool loaded, doomed;   /* doomed: cells/ is removed, the rest is about to be */
+	pid_t leaver;          /* who has removed ctl, so perhaps all */
 	struct store store;
 	struct log log;
 	int64_t created, changed; /* us; CHANGED: of status and context.json */

@@ -1,5 +1,6 @@
 """interface.md, Contexts, and the part of the tree that is not of one run."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -95,10 +96,24 @@ def lively(ctx):
     return [kernel(ctx)["pid"], kernel(ctx, "bash")["pid"], child]
 
 
+def last_first(d):
+    """The files, then the directories from the last to the first: so does shutil.rmtree since Python 3.13."""
+    inside = list(os.scandir(d))
+    for e in inside:
+        if not e.is_dir(follow_symlinks=False):
+            os.unlink(e)
+    for e in reversed(inside):
+        if e.is_dir(follow_symlinks=False):
+            with contextlib.suppress(FileNotFoundError):
+                last_first(e)
+    os.rmdir(d)
+
+
 WAYS = {
     "rm -r": lambda d: ok(["rm", "-r", str(d)]),
     "rm -rf": lambda d: ok(["rm", "-rf", str(d)]),
     "rmtree": shutil.rmtree,
+    "last first": last_first,
     "find -delete": lambda d: ok(["find", str(d), "-delete"]),
     "remove": lambda d: write(d / "ctl", "remove\n"),
     "perl": lambda d: ok(["perl", "-MFile::Path=remove_tree", "-e", "remove_tree(shift, {error => \\my $e}); exit !!@$e", str(d)]),
@@ -151,6 +166,23 @@ def test_the_rmdir_of_cells_already_stops_the_kernels(ctx):
         os.rmdir(ctx / "cells")
     os.unlink(ctx / "workspace" / "f")
     assert os.listdir(ctx / "workspace") == []  # and nothing makes it anew
+    ok(["rm", "-r", str(ctx)])
+
+
+def test_only_who_has_removed_ctl_stops_the_kernels_with_any_directory(ctx):
+    assert done(run(ctx, "a.sh", "echo out\n")) == "ok"
+    ok(["rm", str(ctx / "ctl")])
+    with fails(errno.EPERM):
+        os.rmdir(ctx / "config" / "env")
+    os.unlink(ctx / "ctl")
+    assert done(run(ctx, "b.sh", "true\n")) == "ok"  # who makes a cell does not remove the context
+    with fails(errno.EPERM):
+        os.rmdir(ctx / "config" / "env")
+    os.rmdir(ctx / "history" / "1")
+    assert runs(ctx) == [2]
+    os.unlink(ctx / "ctl")
+    with ending(kernel(ctx, "bash")["pid"]):
+        os.rmdir(ctx / "config" / "env")
     ok(["rm", "-r", str(ctx)])
 
 
