@@ -83,7 +83,7 @@ grep -q 'co2.png' "$shelf/report.html" || fail 'the report on the shelf does not
 
 if [ -n "$out" ]; then
 	echo
-	do_it "cp $r/display-1.png $r/result.html $r/report.md $r/execution.json '$out/'"
-	do_it "cp '$shelf/co2.png' '$shelf/report.html' '$out/'"
+	do_it "cp -f $r/display-1.png $r/result.html $r/report.md $r/execution.json '$out/'"
+	do_it "cp -f '$shelf/co2.png' '$shelf/report.html' '$out/'"
 fi
 cd /

@@ -6,10 +6,12 @@ import ctypes
 import fcntl
 import json
 import os
+import re
 import select
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 import termios
 import textwrap
@@ -109,12 +111,26 @@ def alive(pid):
         return False
 
 
+def namespace(pid, name="pid"):
+    path = f"/proc/{pid}/ns/{name}"
+    try:
+        return os.stat(path).st_ino
+    except PermissionError:  # a box's own processes are not to be looked at, not even by their user
+        with open(f"/proc/{pid}/status") as f:
+            if not re.search(r"^NSpid:\t\d+\t", f.read(), re.M):
+                raise
+        said = subprocess.run(["sudo", "-n", "stat", "-Lc", "%i", path], capture_output=True, text=True, check=False)
+        if said.returncode:
+            raise
+        return int(said.stdout)
+
+
 def processes(pid):
     """All processes of the pid namespace of PID, numbers outside: mother and those who joined."""
-    ns, found = os.stat("/proc/%d/ns/pid" % pid).st_ino, []
+    ns, found = namespace(pid), []
     for p in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
-            if os.stat("/proc/%s/ns/pid" % p).st_ino == ns:
+            if namespace(p) == ns:
                 found.append(int(p))
     return found
 

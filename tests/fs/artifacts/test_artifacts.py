@@ -252,7 +252,7 @@ def test_an_artifact_event_comes_within_20_ms_after_the_file_is_closed(ctx):
 
 
 def test_an_event_has_path_size_and_mime_and_comes_before_finished(ctx):
-    r = made(ctx, "printf 'a,b\\n1,2\\n3,4\\n' > t.csv; echo '{\"a\": 1}' > j.json; mkdir d; printf '\\x89PNG\\r\\n\\x1a\\n\\0\\0\\0\\rIHDR' > d/p.png; : > e\n")
+    r = made(ctx, "printf 'a,b,c\\n1,2,3\\n4,5,6\\n' > t.csv; echo '{\"a\": 1}' > j.json; mkdir d; printf '\\x89PNG\\r\\n\\x1a\\n\\0\\0\\0\\rIHDR' > d/p.png; : > e\n")
     want = {"t.csv": "text/csv", "j.json": "application/json", "d/p.png": "image/png", "e": "inode/x-empty"}
     got = {e["path"]: e["mime"] for e in told(r)}
     assert got == want
@@ -261,7 +261,7 @@ def test_an_event_has_path_size_and_mime_and_comes_before_finished(ctx):
     assert events(r)[-1]["type"] == "finished"
     assert all(e["run"] == int(read(r / "run")) and e["cell"] == "a.sh" for e in told(r))
     assert os.getxattr(r / "artifacts/d/p.png", "user.mime_type") == b"image/png"
-    assert "history/1/artifacts/t.csv` (text/csv, 12 bytes)" in read(r / "report.md")
+    assert "history/1/artifacts/t.csv` (text/csv, 18 bytes)" in read(r / "report.md")
 
 
 def test_while_it_runs_a_run_lists_what_is_known(ctx):

@@ -13,7 +13,7 @@ import threading
 
 import pytest
 
-from mount import PATIENCE, ROOT, end, done, hold, let_go, ok, read, read_bytes, read_until, run, sh, spawn, until, write
+from mount import PATIENCE, ROOT, end, done, hold, let_go, ok, parked, read, read_bytes, read_until, run, sh, spawn, until, write
 
 EXAMPLES = ROOT / "examples"
 PNG = "import matplotlib.pyplot as plt\nplt.plot([1, 4, 9])\nplt.savefig('plot.png')\n"
@@ -179,6 +179,7 @@ def test_a_copy_follows_the_artifacts(fresh, how):
     assert done(held) == "ok"
     want = {"d r/a b.txt": b"1\n", "three.txt": b"whole\n", "two.txt": b"22\n"}
     synced(copy, want)
+    parked(p)  # rclone has looked at the files again, and is done
     fresh.kill()  # a crash of the daemon leaves the copy as it is
     assert tree(copy) == want
     fresh.start()
@@ -192,6 +193,7 @@ def test_a_copy_follows_the_artifacts(fresh, how):
     want["five.txt"] = b"5\n"
     synced(copy, want)
     assert {f: f.stat().st_ino for f in times} == times
+    parked(p)
     write(ctx / "ctl", "remove\n")
     assert p.wait(PATIENCE) == 0
     assert tree(copy) == want
