@@ -77,14 +77,14 @@ static void files_and_links_that_stay_are_kept(void **state)
 	static const char *const names[] = { "a.csv", "empty", "fifo", "gone", "in", "j", "out" };
 
 	put("log", "before", 6);
-	put("ws/a.csv", "a,b\n1,2\n3,4\n", 12);
+	put("ws/a.csv", "a,b,c\n1,2,3\n4,5,6\n", 18);
 	put("ws/empty", "", 0);
 	put("ws/j", "{\"a\": 1}", 8);
 	assert_int_equal(mkfifoat(dir, "ws/fifo", 0600), 0);
 	assert_int_equal(symlinkat("a.csv", dir, "ws/in"), 0);
 	assert_int_equal(symlinkat("/etc/passwd", dir, "ws/out"), 0);
 	struct snapshot s = snap(names, ARRAY_SIZE(names), 6);
-	holds(&s, 0, "a,b\n1,2\n3,4\n", "text/csv");
+	holds(&s, 0, "a,b,c\n1,2,3\n4,5,6\n", "text/csv");
 	holds(&s, 1, "", "inode/x-empty");
 	holds(&s, 4, "a.csv", "inode/symlink");
 	holds(&s, 5, "{\"a\": 1}", "application/json");
