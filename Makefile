@@ -189,6 +189,7 @@ lint:
 	tests/lint/man.sh fsd/cellfs.1 fsd/cellfs.5
 	tests/lint/shell.sh
 	+$(MAKE) --no-print-directory -k WERROR=1 BUILD=build/lint all unit
+	WERROR=1 kernels/java/build
 
 format:
 	clang-format -i $(wildcard fsd/*.c fsd/*.h fsd/box/*.c fsd/box/*.h)
