@@ -443,12 +443,11 @@ static void disk_check(struct meter *m, struct metered *x)
 		/* Not yet: what was moved or removed while it was counted was seen twice. */
 		x->confirm = true;
 		scan_start(m, x);
-	} else if (over) {
+	} else {
 		bool bytes = x->disk.bytes > bar.bytes;
-		tell(m, x, bytes ? OVER_DISK : OVER_FILES, bytes ? x->disk.bytes : x->disk.files);
+		if (over)
+			tell(m, x, bytes ? OVER_DISK : OVER_FILES, bytes ? x->disk.bytes : x->disk.files);
 		x->confirm = false; /* the next one is not to be blamed for files that are gone by then */
-	} else if (!over) {
-		x->confirm = false;
 	}
 }
 
