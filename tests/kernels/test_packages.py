@@ -498,14 +498,19 @@ def test_a_name_of_npm_is_never_a_folder_of_the_workspace(place, spec):
     assert done.returncode != 0 and place.list("js") == "" and not mark.exists()
 
 
+def put_archives(place, make, archive):
+    """What MAKE makes of alpha, in a/, also unpacked, and in 'a b'/."""
+    for folder in ("a", "a b"):
+        (place.work / folder).mkdir()
+        make(place.work / folder, "alpha")
+    shutil.unpack_archive(place.work / "a" / archive, place.work / "a", "gztar")
+
+
 @needs_npm
 @pytest.mark.parametrize("spec", ["./a b/alpha-1.0.0.tgz", "a/alpha-1.0.0.tgz", "file:a/alpha-1.0.0.tgz", "file:./a/alpha-1.0.0.tgz",
                                   "alpha@./a/alpha-1.0.0.tgz", "alpha@file:a/alpha-1.0.0.tgz", "{}/a/alpha-1.0.0.tgz", "./a/package"])
 def test_files_of_npm_are_found_by_their_form(place, spec):
-    for folder in ("a", "a b"):
-        (place.work / folder).mkdir()
-        npm_package(place.work / folder, "alpha")
-    shutil.unpack_archive(place.work / "a/alpha-1.0.0.tgz", place.work / "a", "gztar")
+    put_archives(place, npm_package, "alpha-1.0.0.tgz")
     done = place.install(f"js +{spec.format(place.work)}")
     assert done.returncode == 0, done.stderr
     assert place.list("js") == "alpha@1.0.0\n"
@@ -544,10 +549,7 @@ def test_a_name_of_r_is_never_a_folder_of_the_workspace(place, spec):
 @needs_r
 @pytest.mark.parametrize("spec", ["./a b/alpha_1.0.tar.gz", "a/alpha_1.0.tar.gz", "{}/a/alpha_1.0.tar.gz", "./a/alpha"])
 def test_files_of_r_are_found_by_their_form(place, spec):
-    for folder in ("a", "a b"):
-        (place.work / folder).mkdir()
-        r_package(place.work / folder, "alpha")
-    shutil.unpack_archive(place.work / "a/alpha_1.0.tar.gz", place.work / "a")
+    put_archives(place, r_package, "alpha_1.0.tar.gz")
     done = place.install(f"r +{spec.format(place.work)}")
     assert done.returncode == 0, done.stderr
     assert place.list("r") == "alpha==1.0\n"
