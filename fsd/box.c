@@ -10,6 +10,7 @@
 
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -22,6 +23,9 @@ enum {
 	GROUP_RETRY_US = 50000,
 	NEEDS_MAX = 60, /* prefixes for Jupyter kernels: box has room for more binds than that */
 };
+
+/* Out of memory, or by an administrator. */
+#define FIRST_ENDED "its first process ended"
 
 /* In the id of a meter: it is an install's. */
 #define OF_INSTALLS (1ULL << 63)
@@ -180,10 +184,10 @@ static void end(struct box *b)
 	try_gone(b);
 }
 
-/* Without a spare's box there is still an ordinary one: that is no failure. */
+/* Without a spare's box there is still an ordinary one, and after one that was up a new one: that is no failure. */
 static void fail(struct box *b, const char *why)
 {
-	if (!b->failure && b->ctx && b->state != BOX_BINDING && b->state != BOX_DYING)
+	if (b->ctx && b->state == BOX_STARTING)
 		b->failure = xstrdup(why);
 	if (b->ctx)
 		context_log(b->ctx, "box: %s", why);
@@ -224,7 +228,7 @@ static void on_init(void *arg, uint32_t mask)
 	b->init = 0;
 	drop_watch(b, &b->w_init);
 	if (b->state != BOX_STARTING && b->state != BOX_DYING)
-		fail(b, "its first process ended"); /* out of memory, or an administrator */
+		fail(b, FIRST_ENDED);
 	else
 		try_gone(b);
 }
@@ -388,6 +392,8 @@ static void on_socket(void *arg, uint32_t mask)
 		drop_watch(b, &b->w_socket);
 		if (b->state == BOX_STARTING)
 			fail(b, "box ended before it was up");
+		else if (b->state != BOX_DYING)
+			fail(b, FIRST_ENDED); /* it closes its files before it lets go of the box */
 		return;
 	}
 	for (int i = 0; i < nfds; i++) {
@@ -793,6 +799,16 @@ static bool has_interpreter(const struct box *b, const char *interpreter)
 	return !prefix || is_inside(interpreter) || strings_have(&b->prefixes, prefix);
 }
 
+bool box_ended(struct context *c, enum box_use use)
+{
+	struct box *b = c->box[use];
+	struct pollfd hung_up = { .fd = b ? b->w_socket.fd : -1 };
+
+	if (b && b->state == BOX_UP && poll(&hung_up, 1, 0) == 1)
+		fail(b, FIRST_ENDED);
+	return !b || b->state == BOX_DYING;
+}
+
 int box_need(struct context *c, enum box_use use, const char *interpreter, struct buf *why)
 {
 	struct box *b = c->box[use];
@@ -808,7 +824,7 @@ int box_need(struct context *c, enum box_use use, const char *interpreter, struc
 		box_retire(c);
 		return 1;
 	}
-	return b->state == BOX_UP && !b->retired ? 0 : 1;
+	return b->state == BOX_UP && !b->retired && !box_ended(c, use) ? 0 : 1;
 }
 
 int box_run(struct box *b, const int *fds, const struct strings *args, char *const envp[], pid_t *pid, int *pidfd)

@@ -34,6 +34,8 @@ void box_ids(const struct box *b, uid_t *uid, gid_t *gid);
 int box_run(struct box *b, const int *fds, const struct strings *args, char *const envp[], pid_t *pid, int *pidfd);
 /* No other kernel enters them; they end with the last one. */
 void box_retire(struct context *c);
+/* Has the box that kernels of C were in ended, although nobody may have told yet? */
+bool box_ended(struct context *c, enum box_use use);
 /* A kernel has left it. OOM: for memory, which may be in files and segments that are nobody's, so that the next one
  * would fare no better: then a box with no other kernel in it ends as well. */
 void box_left(struct context *c, enum box_use use, bool oom);

@@ -633,6 +633,7 @@ static void on_ready(struct kernel *k, const struct json *ev)
 	if (!step(k, E_READY))
 		return;
 	timer_stop(k->ctx->world->loop, &k->timer);
+	k->again = false;
 	tell_state(k, NULL);
 	spares_want(k->ctx->world->spares, k->lang);
 	if (k->run)
@@ -900,10 +901,12 @@ static bool was_oom(const struct kernel *k)
 static void kernel_gone(struct kernel *k)
 {
 	struct context *c = k->ctx;
-	bool waits = k->state == K_DYING || k->state == K_IDLE; /* its run, if it has one, came meanwhile, or has not begun */
 	bool oom = was_oom(k);
 	auto_free char *why = oom ? memory_limit(c) : cause_of_death(k);
 	bool during_start = k->state == K_STARTING;
+	bool again = during_start && k->boxed && !oom && !k->again && box_ended(c, kernel_use(k));
+	/* Its run, if it has one, came meanwhile, or has not begun. */
+	bool waits = k->state == K_DYING || k->state == K_IDLE || again;
 
 	step(k, E_KILL); /* it is gone already: nothing that ends its run is to end it once more */
 	if (!waits && k->run) {
@@ -928,6 +931,7 @@ static void kernel_gone(struct kernel *k)
 	k->pid = k->box = k->joined = 0;
 	oom |= k->oomed;
 	k->restart = k->boxed = k->sweeping = k->oomed = false;
+	k->again = again;
 	close_all(k);
 	tell_state(k, why);
 	str_set(&k->death, NULL);
@@ -1274,7 +1278,7 @@ static void on_pause_over(void *arg)
 
 void kernel_run(struct kernel *k, struct run *r)
 {
-	if (k->state == K_IDLE && is_dead(k)) {
+	if (k->state == K_IDLE && (is_dead(k) || (k->boxed && box_ended(k->ctx, kernel_use(k))))) {
 		step(k, E_KILL);
 		drop_fd(&k->lifeline);
 	}

@@ -26,6 +26,7 @@ struct kernel {
 	bool nameless;              /* it was a spare, and knows no CELLFS_CONTEXT yet */
 	struct spare *spare;        /* the driver that it will be, once its box is bound */
 	bool boxless;               /* the box that it waits for has failed */
+	bool again;                 /* it is started once more: the box that it was started in ended */
 	bool sweeping;              /* its supervisor was killed: pid 1 of the box ends the rest */
 	pid_t box;                  /* the process that starts it, then its supervisor; 0 none */
 	pid_t pid;                  /* the driver, 0 not known yet */

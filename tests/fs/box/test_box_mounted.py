@@ -332,6 +332,19 @@ def test_a_box_that_dies_ends_its_run_and_the_next_cell_has_a_new_one(m, ctx, ot
     assert done(again) == "ok" and read(again / "result.txt") == "False\n"
 
 
+@pytest.mark.parametrize("cell, code", [("a.sh", "true\n"), ("idle.py", "1\n"), ("new.js", "1\n")])
+def test_a_cell_right_after_the_end_of_its_box_is_run_in_the_next(ctx, cell, code):
+    """The daemon hears of the cell, of the kernels and of the box in any order."""
+    for i in range(15):
+        assert done(run(ctx, "idle.py", f"{i}\n")) == "ok"
+        r = run(ctx, "busy.sh", f"echo go {i}; sleep 1000\n")
+        says(r, f"go {i}")
+        os.kill(box_pids(ctx)[1], signal.SIGKILL)
+        assert done(r) == "killed"
+        again = run(ctx, cell, code)
+        assert done(again) == "ok", read(again / "report.md")
+
+
 def test_a_box_that_dies_while_idle_is_replaced(ctx):
     leave_a_mark(ctx)
     box = box_pids(ctx)
