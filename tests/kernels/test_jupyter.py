@@ -190,6 +190,25 @@ def test_exit_of_the_kernel(start, code):
     assert done.done["lost"] == f"its process ended with exit code {code}"
 
 
+def test_what_a_kernel_sent_before_its_end_is_not_lost_on_a_busy_machine(start):
+    """ZeroMQ's thread hears of it later than the bridge of the end."""
+    driver = start(tiny())
+    driver.run("print x")
+    (cpu, *_) = os.sched_getaffinity(0)
+    for task in os.listdir(f"/proc/{driver.pid}/task"):
+        os.sched_setaffinity(int(task), [cpu])
+        if pathlib.Path(f"/proc/{driver.pid}/task/{task}/comm").read_text().startswith("ZMQ"):
+            os.sched_setscheduler(int(task), os.SCHED_IDLE, os.sched_param(0))
+    spin = f"import os\nos.sched_setaffinity(0, [{cpu}])\nprint(flush=True)\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE) as busy:
+        try:
+            busy.stdout.readline()
+            done = driver.run("print y\nexit 3")
+        finally:
+            busy.kill()
+    assert (done.status, done.done["code"], done.stdout) == ("exit", 3, "y\n")
+
+
 def test_a_killed_kernel_takes_the_driver_along(start):
     driver = start(tiny())
     driver.start("kill", "a.tiny")

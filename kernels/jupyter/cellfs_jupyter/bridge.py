@@ -520,10 +520,15 @@ class Bridge:
             self.streams[fd].pipe(data)
 
     def _drain(self):
-        """Take what is there; of a flood from a process that lives on no more than comes in a moment."""
+        """Take what is there; of a flood from a process that lives on no more than comes in a moment.
+
+        Of one that has ended, what it has sent may still be on its way through ZeroMQ's thread.
+        """
         end = time.monotonic() + DRAIN_SECONDS
-        while self.step(0) and time.monotonic() < end:
-            pass
+        coming = True
+        while coming and time.monotonic() < end:
+            coming = self.process.ended and not self.process.all_came
+            coming |= self.step(10 if coming else 0)
 
     def _replied(self, message):
         if self.request and message.parent == self.request.number and message.kind == "execute_reply":

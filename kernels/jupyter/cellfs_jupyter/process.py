@@ -19,6 +19,7 @@ import zmq
 from .session import Session
 
 CHANNELS = {"shell": zmq.DEALER, "iopub": zmq.SUB, "stdin": zmq.DEALER, "control": zmq.DEALER}
+ENDS = ("shell", "iopub")  # whose end is looked for
 PORTS = ("shell", "iopub", "stdin", "control", "hb")
 SOCKET_PATH_MAX = 100  # sun_path has 108 bytes, the names of the sockets some of them
 PR_SET_PDEATHSIG = 1
@@ -43,7 +44,7 @@ class Process:
         self.transport = transport
         self.session = Session()
         self.folder = _folder(transport)
-        self.sockets = {}
+        self.sockets, self.ends = {}, {}
         self.popen = None
         try:
             self._start(spec, context)
@@ -70,6 +71,8 @@ class Process:
             else:
                 channel.identity = self.session.id.encode()
             joint = "-" if self.transport == "ipc" else ":"
+            if name in ENDS:
+                self.ends[name] = channel.get_monitor_socket(zmq.EVENT_DISCONNECTED)
             channel.connect(f"{self.transport}://{address}{joint}{ports[name]}")
         self.popen = subprocess.Popen(
             _argv(spec, connection), env=self._environment(spec), start_new_session=True, preexec_fn=_end_with_parent,
@@ -139,6 +142,11 @@ class Process:
         """True once the process has ended."""
         return not self.popen or bool(select.select([self.pidfd], [], [], 0)[0])
 
+    @property
+    def all_came(self):
+        """Is what it has sent in our queues? ZeroMQ tells of a connection's end when all before it is."""
+        return all(end.poll(0) for end in self.ends.values())
+
     def wait(self, seconds):
         """Its exit status (-signal, if by one), or None when it takes longer than this."""
         try:
@@ -162,6 +170,10 @@ class Process:
             self.popen.stdout.close()
             self.popen.stderr.close()
             self.popen = None
+        while self.ends:
+            name, end = self.ends.popitem()
+            self.sockets[name].disable_monitor()  # first: it would wait for a reader
+            end.close()
         for channel in self.sockets.values():
             channel.close()
         shutil.rmtree(self.folder, ignore_errors=True)
