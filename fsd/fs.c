@@ -362,11 +362,14 @@ static int refusal(struct fs *fs, fuse_ino_t ino)
 	return node_get(fs->world, ino, &n) ? -EPERM : tree_refusal(&n);
 }
 
-/* Names that always mean the same file below their parent may be cached by the kernel. */
+/* Names that always mean the same file below their parent may be cached by the kernel. A context's do until it is
+ * renamed or removed; after `echo remove > ctl`, which the kernel does not know of, all that is in it is ESTALE, and then the
+ * kernel looks the path up again. */
 static double entry_timeout(const struct node *n)
 {
-	return n->row->name && (n->row->of == O_WORLD || n->row->of == O_CONTEXT) && n->kind != N_LATEST ?
-		       FIXED_NAME_S : 0;
+	bool fixed = n->row->name && (n->row->of == O_WORLD || n->row->of == O_CONTEXT) && n->kind != N_LATEST;
+
+	return fixed || n->kind == N_CTX ? FIXED_NAME_S : 0;
 }
 
 static int entry_of(struct fs *fs, uint64_t ino, struct fuse_entry_param *e)
@@ -603,9 +606,11 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
 	struct fs *fs = fs_of(req);
 	struct statvfs st;
-	int err = is_mirror(ino) ? mirror_statfs(fs->mirror, ino, &st) :
-		  fstatvfs(fs->world->state, &st) < 0 ? -errno : 0;
+	struct node n;
+	int err = is_mirror(ino) ? mirror_statfs(fs->mirror, ino, &st) : node_get(fs->world, ino, &n);
 
+	if (!err && !is_mirror(ino) && fstatvfs(fs->world->state, &st) < 0)
+		err = -errno;
 	if (err)
 		reply_err(req, err);
 	else

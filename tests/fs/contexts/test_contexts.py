@@ -199,6 +199,40 @@ def test_unlink_of_a_made_node_has_no_effect(ctx):
     assert done(run(ctx, "b.sh", "true\n")) == "ok"
 
 
+GONE = {
+    "stat": os.stat, "listdir": os.listdir, "chdir": os.chdir, "rmdir": os.rmdir, "statvfs": os.statvfs,
+    "rename": lambda d: os.rename(d, d.with_name(d.name + "-2")),
+    "read": lambda d: read(d / "status"), "result": lambda d: read(d / "results" / "a.sh" / "stdout"),
+    "write": lambda d: write(d / "cells" / "a.sh", "echo\n"), "new cell": lambda d: write(d / "cells" / "new.sh", "echo\n"),
+    "config": lambda d: write(d / "config" / "timeout", "5"), "ctl": lambda d: write(d / "ctl", "stop\n"),
+    "unlink": lambda d: os.unlink(d / "cells" / "a.sh"), "mkdir": lambda d: os.mkdir(d / "workspace" / "new"),
+    "upload": lambda d: write(d / "workspace" / "f", "x"), "artifacts": lambda d: os.listdir(d / "artifacts"),
+    "chmod": lambda d: os.chmod(d / "workspace" / "f", 0o600), "xattr": lambda d: os.setxattr(d / "workspace" / "f", "user.a", b""),
+    "symlink": lambda d: os.symlink("f", d / "workspace" / "l"), "truncate": lambda d: os.truncate(d / "workspace" / "f", 0),
+    "exec": lambda d: subprocess.run([d / "workspace" / "f"], check=False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", GONE)
+def test_of_a_context_removed_by_ctl_no_name_is_left(ctx, how):
+    """The kernel has names of it in its cache, and was not told."""
+    assert done(run(ctx, "a.sh", "echo old\n")) == "ok"
+    write(ctx / "workspace" / "f", "x")
+    here = os.getcwd()
+    for name in ("status", "results/a.sh/stdout", "config/timeout", "workspace/f", "artifacts", "cells/a.sh"):
+        os.stat(ctx / name)
+    write(ctx / "ctl", "remove\n")
+    try:
+        with fails(errno.ENOENT):
+            GONE[how](ctx)
+    finally:
+        os.chdir(here)
+    os.mkdir(ctx)
+    assert os.listdir(ctx / "cells") == os.listdir(ctx / "workspace") == []
+    r = run(ctx, "a.sh", "echo new\n")
+    assert done(r) == "ok" and read(r / "stdout") == "new\n"
+
+
 def test_an_open_file_of_a_removed_context_is_estale(ctx):
     assert done(run(ctx, "a.sh", "echo out\n")) == "ok"
     names = ["status", "stdout", "events.jsonl", "context.json", "history/1/stdout", "results/a.sh/execution.json"]
