@@ -49,6 +49,7 @@ struct box {
 	gid_t gid;
 	enum box_state state;
 	bool retired, giving;         /* GIVING: its files are made its own */
+	bool entered;                 /* a kernel was started in it */
 	pid_t launcher, init;         /* not reaped yet; LAUNCHER: what makes it, or binds */
 	struct watch w_launcher, w_init, w_socket;
 	struct timer limit;           /* of the start */
@@ -176,6 +177,8 @@ static void end(struct box *b)
 {
 	if (!step(b, E_END))
 		return;
+	if (b->spare && b->ctx)
+		spare_box_ends(b->spare);
 	if (b->w_socket.fn)
 		shutdown(b->w_socket.fd, SHUT_WR); /* pid 1 reads its end, and everybody dies with it */
 	if (!b->launcher)
@@ -184,10 +187,10 @@ static void end(struct box *b)
 	try_gone(b);
 }
 
-/* Without a spare's box there is still an ordinary one, and after one that was up a new one: that is no failure. */
+/* Without a spare's box there is still an ordinary one, and after one that kernels were in a new one: that is no failure. */
 static void fail(struct box *b, const char *why)
 {
-	if (b->ctx && b->state == BOX_STARTING)
+	if (b->ctx && !b->entered && b->state != BOX_DYING)
 		b->failure = xstrdup(why);
 	if (b->ctx)
 		context_log(b->ctx, "box: %s", why);
@@ -815,7 +818,7 @@ int box_need(struct context *c, enum box_use use, const char *interpreter, struc
 
 	if (!b)
 		return start(c, use, why);
-	if (!b->retired && !has_interpreter(b, interpreter)) {
+	if (!b->retired && !box_ended(c, use) && !has_interpreter(b, interpreter)) {
 		if (is_used(c, use)) {
 			buf_printf(why, "its box, which other kernels are in, was made before config/kernel named %s: "
 					"echo restart > ctl", interpreter);
@@ -824,11 +827,12 @@ int box_need(struct context *c, enum box_use use, const char *interpreter, struc
 		box_retire(c);
 		return 1;
 	}
-	return b->state == BOX_UP && !b->retired && !box_ended(c, use) ? 0 : 1;
+	return b->state == BOX_UP && !b->retired ? 0 : 1;
 }
 
 int box_run(struct box *b, const int *fds, const struct strings *args, char *const envp[], pid_t *pid, int *pidfd)
 {
+	b->entered = true;
 	return sandbox_run(&b->world->sandbox, b->fds, b->grouped ? &b->group : NULL, fds, args, envp, pid, pidfd);
 }
 

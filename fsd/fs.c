@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 
-enum { REQUESTS_A_TURN = 64, FIXED_NAME_S = 60, COPY_MAX = 8 << 20, FULL_LOG_US = 1000000, LET_GO_US = 1000000, JOBS_MAX = 64,
+enum { REQUESTS_A_TURN = 64, FIXED_NAME_S = 60, CONTEXT_NAME_S = 1, COPY_MAX = 8 << 20, FULL_LOG_US = 1000000, LET_GO_US = 1000000, JOBS_MAX = 64,
        SLOW_WRITE_US = 3000, SLOW_FOR_US = 2000000 };
 
 /* The owner, in the mirror, of the shelf; no object has that number. */
@@ -359,17 +359,26 @@ static int refusal(struct fs *fs, fuse_ino_t ino)
 
 	if (is_mirror(ino))
 		return mirror_owner(fs->mirror, ino) & MIRROR_VIEW ? -EROFS : -EPERM;
-	return node_get(fs->world, ino, &n) ? -EPERM : tree_refusal(&n);
+	int err = node_get(fs->world, ino, &n);
+	return err ? err : tree_refusal(&n);
+}
+
+/* The same for an attribute. */
+static int xattr_refusal(struct fs *fs, fuse_ino_t ino)
+{
+	int err = refusal(fs, ino);
+
+	return err == -EROFS || err == -ESTALE ? err : -EOPNOTSUPP;
 }
 
 /* Names that always mean the same file below their parent may be cached by the kernel. A context's do until it is
  * renamed or removed; after `echo remove > ctl`, which the kernel does not know of, all that is in it is ESTALE, and then the
- * kernel looks the path up again. */
+ * kernel looks the path up again. It asks for nothing where a path is only resolved (O_PATH, realpath): so not for long. */
 static double entry_timeout(const struct node *n)
 {
 	bool fixed = n->row->name && (n->row->of == O_WORLD || n->row->of == O_CONTEXT) && n->kind != N_LATEST;
 
-	return fixed || n->kind == N_CTX ? FIXED_NAME_S : 0;
+	return fixed ? FIXED_NAME_S : n->kind == N_CTX ? CONTEXT_NAME_S : 0;
 }
 
 static int entry_of(struct fs *fs, uint64_t ino, struct fuse_entry_param *e)
@@ -691,19 +700,18 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 			int flags)
 {
 	struct fs *fs = fs_of(req);
-	int err = refusal(fs, ino) == -EROFS ? -EROFS : -EOPNOTSUPP;
 
-	if (refused(req, ino))
-		return;
-	if (is_mirror(ino))
-		err = below(fs, ino, mirror_setxattr(fs->mirror, ino, name, value, size, flags));
-	reply_err(req, err);
+	if (!refused(req, ino))
+		reply_err(req, is_mirror(ino) ? below(fs, ino, mirror_setxattr(fs->mirror, ino, name, value, size, flags)) :
+			  xattr_refusal(fs, ino));
 }
 
 static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
+	struct fs *fs = fs_of(req);
+
 	if (!refused(req, ino))
-		reply_err(req, is_mirror(ino) ? mirror_removexattr(fs_of(req)->mirror, ino, name) : -EOPNOTSUPP);
+		reply_err(req, is_mirror(ino) ? mirror_removexattr(fs->mirror, ino, name) : xattr_refusal(fs, ino));
 }
 
 /* ---- the worker ---- */
@@ -1602,6 +1610,7 @@ static void op_init(void *arg, struct fuse_conn_info *conn)
 			FUSE_CAP_SPLICE_READ);
 	conn->want |= conn->capable & (FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_ATOMIC_O_TRUNC |
 				       FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_PARALLEL_DIROPS);
+	fs->handles.direct_writes = conn->proto_minor >= 39; /* Linux 6.6 */
 	fs->pass.init = fs->pass.on;
 	fs->ready(fs->arg);
 }

@@ -904,7 +904,7 @@ static void kernel_gone(struct kernel *k)
 	bool oom = was_oom(k);
 	auto_free char *why = oom ? memory_limit(c) : cause_of_death(k);
 	bool during_start = k->state == K_STARTING;
-	bool again = during_start && k->boxed && !oom && !k->again && box_ended(c, kernel_use(k));
+	bool again = during_start && k->boxed && k->run && !oom && !k->again && box_ended(c, kernel_use(k));
 	/* Its run, if it has one, came meanwhile, or has not begun. */
 	bool waits = k->state == K_DYING || k->state == K_IDLE || again;
 

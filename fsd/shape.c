@@ -255,7 +255,7 @@ static int open_body(struct handles *set, const struct node *n, struct fuse_file
 	h->writing = writing;
 	/* Through the page cache the kernel asks for security.capability twice before it writes. Who may only write cannot
 	 * mmap and misses nothing. */
-	fi->direct_io = (fi->flags & O_ACCMODE) == O_WRONLY;
+	fi->direct_io = set->direct_writes && (fi->flags & O_ACCMODE) == O_WRONLY;
 	b->opens++;
 	if (writing)
 		body_opened(b, &h->writer, pid);

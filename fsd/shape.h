@@ -17,6 +17,7 @@ struct wait {
 struct handles {
 	struct world *world;
 	struct list all;
+	bool direct_writes; /* what is written around the page cache is not left in it as it was */
 };
 
 struct handle {

@@ -120,6 +120,14 @@ void spare_box_gone(struct spare *s)
 		lost(s);
 }
 
+void spare_box_ends(struct spare *s)
+{
+	if (s->started)
+		kernel_orphan(s->all->world, &s->driver);
+	s->started = false;
+	driver_close(&s->driver);
+}
+
 static void spare_start(struct spares *all, const struct lang *l)
 {
 	struct spare *s = xcalloc(1, sizeof(*s));
@@ -142,9 +150,7 @@ void spare_drop(struct spare *s)
 	list_del(&s->link);
 	watch_del(s->all->world->loop, &s->w_pid);
 	watch_del(s->all->world->loop, &s->w_hello);
-	if (s->started)
-		kernel_orphan(s->all->world, &s->driver);
-	driver_close(&s->driver);
+	spare_box_ends(s);
 	if (s->box)
 		box_drop(s->box);
 	world_touch(s->all->world);

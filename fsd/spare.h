@@ -30,5 +30,7 @@ void spare_drop(struct spare *s);
 /* Its box tells. */
 void spare_box_up(struct spare *s);
 void spare_box_gone(struct spare *s);
+/* S is reserved, and its box ends, for which everybody in it has to be reaped. */
+void spare_box_ends(struct spare *s);
 
 #endif

@@ -209,6 +209,11 @@ def test_what_a_kernel_sent_before_its_end_is_not_lost_on_a_busy_machine(start):
     assert (done.status, done.done["code"], done.stdout) == ("exit", 3, "y\n")
 
 
+def test_a_child_that_holds_the_connections_does_not_keep_the_end_of_its_kernel(start):
+    done = start(tiny()).run("print y\nfork\nexit 3")
+    assert (done.status, done.done["code"], done.stdout) == ("exit", 3, "y\n")
+
+
 def test_a_killed_kernel_takes_the_driver_along(start):
     driver = start(tiny())
     driver.start("kill", "a.tiny")

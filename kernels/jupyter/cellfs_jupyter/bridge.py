@@ -21,6 +21,7 @@ LEARN_SECONDS = 28  # since the start: a kernel may begin its interpreter with t
 SILENT_SECONDS = 0.5
 BEGIN_SECONDS = 0.2
 DRAIN_SECONDS = 2
+BREATH_SECONDS = 0.005  # ZeroMQ's thread may need the processor
 EXIT_SECONDS = 3
 MOST_AT_ONCE = 200  # messages, before signals are looked at again
 META_LIMIT = 4096
@@ -528,7 +529,10 @@ class Bridge:
         coming = True
         while coming and time.monotonic() < end:
             coming = self.process.ended and not self.process.all_came
-            coming |= self.step(10 if coming else 0)
+            if self.step(0):
+                coming = True
+            elif coming:
+                time.sleep(BREATH_SECONDS)
 
     def _replied(self, message):
         if self.request and message.parent == self.request.number and message.kind == "execute_reply":

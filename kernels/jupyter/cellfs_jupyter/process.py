@@ -13,6 +13,7 @@ import string
 import subprocess
 import sys
 import tempfile
+import time
 
 import zmq
 
@@ -23,6 +24,7 @@ ENDS = ("shell", "iopub")  # whose end is looked for
 PORTS = ("shell", "iopub", "stdin", "control", "hb")
 SOCKET_PATH_MAX = 100  # sun_path has 108 bytes, the names of the sockets some of them
 PR_SET_PDEATHSIG = 1
+HELD_SECONDS = 1  # how long a connection's end is waited for
 _libc = ctypes.CDLL(None)
 
 
@@ -45,7 +47,7 @@ class Process:
         self.session = Session()
         self.folder = _folder(transport)
         self.sockets, self.ends = {}, {}
-        self.popen = None
+        self.popen = self.waited_until = None
         try:
             self._start(spec, context)
         except BaseException:
@@ -144,8 +146,10 @@ class Process:
 
     @property
     def all_came(self):
-        """Is what it has sent in our queues? ZeroMQ tells of a connection's end when all before it is."""
-        return all(end.poll(0) for end in self.ends.values())
+        """Is what it has sent, now that it has ended, in our queues? ZeroMQ tells of a connection's end when all before it
+        is, unless a child of the kernel holds it."""
+        self.waited_until = self.waited_until or time.monotonic() + HELD_SECONDS
+        return time.monotonic() > self.waited_until or all(end.poll(0) for end in self.ends.values())
 
     def wait(self, seconds):
         """Its exit status (-signal, if by one), or None when it takes longer than this."""

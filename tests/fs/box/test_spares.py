@@ -3,11 +3,13 @@ is as confined as in any other is seen in tests/hostile, whose contexts come fro
 
 import contextlib
 import os
+import re
 import signal
+import time
 
 import pytest
 
-from control.steps import kernel
+from control.steps import ending, kernel
 from mount import box_pids, done, ok, pid_namespace, read, read_bytes, run, sh, until, write
 
 LOOK = """
@@ -174,6 +176,36 @@ def test_a_spare_that_dies_is_replaced_when_its_language_is_used_again(fresh):
     assert not is_from_a_spare(ctx)
     ready(fresh)
     assert root_status(fresh)["boxes"] == "2"
+
+
+def first_process(m):
+    """The host's number of the first process of the box that waits."""
+    mine = box_pids(m.main).values()
+    for pid in spare_boxes(m):
+        numbers = re.search(r"^NSpid:(.*)$", read(f"/proc/{pid}/status"), re.M)[1].split()
+        if numbers[-1] == "1" and int(pid) not in mine:
+            return int(pid)
+    raise AssertionError("no box waits")
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_cell_waits_for_another_box_if_the_spares_ends_as_it_is_taken(fresh, late):
+    look(fresh.main)
+    for n in range(12):
+        ready(fresh)
+        ctx, box = fresh.context(f"c{n}"), first_process(fresh)
+        if late:
+            write(ctx / "cells" / "a.py", "1\n")
+            time.sleep(n / 4000)
+        with ending(box):
+            os.kill(box, signal.SIGKILL)
+            if not late:
+                write(ctx / "cells" / "a.py", "1\n")
+            assert done(ctx / "results" / "a.py") in ("ok", "killed")  # it may have begun
+        assert "cannot be started" not in read(ctx / "results" / "a.py" / "report.md")
+        assert read(run(ctx, "b.py", "6 * 7") / "result.txt") == "42\n"
+        write(ctx / "ctl", "remove\n")
+    until(lambda: root_status(fresh)["boxes"] == "1" and root_status(fresh)["kernels_running"] == "1")
 
 
 @pytest.mark.parametrize("verb", ["remove", "stop", "interrupt"])
