@@ -40,6 +40,7 @@ static struct body *body_new(struct context *c, enum body_dir dir, const char *n
 	b->name = xstrdup(name);
 	list_init(&b->handles);
 	list_init(&b->loose);
+	b->cut = -1;
 	b->id = object_new(c->world, O_BODY, c, b);
 	map_put(&c->files[dir], b->name, b);
 	return b;
@@ -127,6 +128,10 @@ int body_create(struct context *c, enum body_dir dir, const char *name, mode_t m
 int body_open_fd(struct body *b, int flags)
 {
 	auto_free char *path = body_path(b->ctx, b->dir, b->name);
+	int err = body_settle(b);
+
+	if (err)
+		return err;
 	if (flags & O_TRUNC)
 		b->refused = 0;
 	int fd = openat(b->ctx->world->contexts_dir, path,
@@ -139,7 +144,45 @@ int body_stat(struct body *b, struct stat *st)
 {
 	auto_free char *path = body_path(b->ctx, b->dir, b->name);
 
-	return fstatat(b->ctx->world->contexts_dir, path, st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+	if (fstatat(b->ctx->world->contexts_dir, path, st, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	if (b->cut >= 0)
+		st->st_size = 0;
+	return 0;
+}
+
+void body_cut(struct body *b, int fd)
+{
+	b->cut = fd;
+	b->refused = 0;
+}
+
+int body_settle(struct body *b)
+{
+	if (b->cut < 0)
+		return 0;
+	if (ftruncate(b->cut, 0) < 0) {
+		int err = -errno;
+		body_refused(b, err);
+		return err;
+	}
+	b->cut = -1;
+	return 0;
+}
+
+int body_put(struct body *b, int fd, const char *p, size_t n, off_t off)
+{
+	bool first = b->cut >= 0 && !off && n;
+	struct stat was = { 0 };
+	int err = !first ? body_settle(b) : fstat(fd, &was) < 0 ? -errno : 0;
+
+	if (!err)
+		err = pwrite_all(fd, p, n, off);
+	if (!err && was.st_size > (off_t)n && ftruncate(fd, n) < 0)
+		err = -errno;
+	if (!err)
+		b->cut = -1;
+	return err;
 }
 
 void body_opened(struct body *b, struct writer *w, pid_t pid)
@@ -570,8 +613,11 @@ static int write_by_rename(struct body *b, const char *to)
 	auto_free char *path = body_path(c, b->dir, b->name);
 	auto_buf struct buf text = { 0 };
 	bool gone = false;
-	int err = read_file(c->world->contexts_dir, path, VALUE_MAX, &text);
 
+	int err = body_settle(b);
+
+	if (!err)
+		err = read_file(c->world->contexts_dir, path, VALUE_MAX, &text);
 	if (err)
 		return err;
 	if (b->dir == B_CONTEXT)

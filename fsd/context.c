@@ -566,7 +566,9 @@ int context_submit(struct context *c, const char *name, struct run **out)
 
 	if (!b)
 		return -ENOENT;
-	int err = read_file(c->world->contexts_dir, path, CELL_MAX, &code);
+	int err = body_settle(b);
+	if (!err)
+		err = read_file(c->world->contexts_dir, path, CELL_MAX, &code);
 	err = queue(c, name, code.s ? code.s : "", code.n, err, out);
 	if (err)
 		return err;

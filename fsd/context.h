@@ -42,6 +42,7 @@ struct body {
 	bool unlinked;
 	int killed;            /* the signal that killed its last writer, 0 none */
 	int refused;           /* -errno of a write since its last truncation, 0 none: it is not complete */
+	int cut;               /* what it is open as for who truncated it, which is still to be done; -1 it is done */
 	struct list handles;   /* of those open for writing: struct writer */
 	struct list loose;     /* in context->loose, while it is open without a name */
 };
@@ -167,6 +168,13 @@ bool body_is_cell(const struct body *b);
 int body_admit(struct context *c, enum body_dir dir, const char *name);
 int body_create(struct context *c, enum body_dir dir, const char *name, mode_t mode, struct body **b);
 int body_open_fd(struct body *b, int flags);
+/* FD, open for writing, was opened with O_TRUNC. A file that was truncated to nothing is sent to the disk by ext4 when it is
+ * closed, which takes a fifth of a warm cell's time. So the first write does it, or whoever looks: body_settle(). Until FD is
+ * closed that has to be called before the file is read or changed by other means than these. 0 or -errno. */
+void body_cut(struct body *b, int fd);
+int body_settle(struct body *b);
+/* Writes N bytes at OFF through FD. Returns 0 or -errno. */
+int body_put(struct body *b, int fd, const char *p, size_t n, off_t off);
 int body_stat(struct body *b, struct stat *st);
 void body_opened(struct body *b, struct writer *w, pid_t pid);
 /* Before bytes are changed through W: marks a cell dirty. -EFBIG, -ENOSPC. */

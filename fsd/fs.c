@@ -1146,8 +1146,10 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 {
 	struct handle *h = is_mirror(ino) ? NULL : handle_of(fi);
 
-	if (h && h->fd < 0)
-		reply_err(req, 0);
+	int err = h && h->body ? body_settle(h->body) : 0;
+
+	if (err || (h && h->fd < 0))
+		reply_err(req, err);
 	else
 		sync_fd(req, ino, h ? h->fd : mirror_fd(fi), datasync);
 }

@@ -60,6 +60,8 @@ static int body_attr(struct handles *set, const struct node *n, struct stat *st)
 		int fd = open_handle_fd(set, n->ino);
 		if (fd < 0 || fstat(fd, &real) < 0)
 			return -ESTALE;
+		if (n->body->cut >= 0)
+			real.st_size = 0;
 	} else {
 		int err = body_stat(n->body, &real);
 		if (err)
@@ -246,9 +248,11 @@ static int open_body(struct handles *set, const struct node *n, struct fuse_file
 		if (err)
 			return err;
 	}
-	int fd = b->unlinked ? -ESTALE : body_open_fd(b, (writing ? O_RDWR : O_RDONLY) | (fi->flags & O_TRUNC));
+	int fd = b->unlinked ? -ESTALE : body_open_fd(b, writing ? O_RDWR : O_RDONLY | (fi->flags & O_TRUNC));
 	if (fd < 0)
 		return fd;
+	if (writing && fi->flags & O_TRUNC)
+		body_cut(b, fd);
 	struct handle *h = handle_new(set, n, fi);
 	h->fd = fd;
 	h->body = b;
@@ -463,6 +467,9 @@ int shape_read(struct handle *h, size_t size, off_t off, bool expired, struct re
 	case S_VALUE:
 		return gone ? gone : read_text(h, &n, size, off, r);
 	case S_BODY:
+		int err = body_settle(h->body);
+		if (err)
+			return err;
 		buf_reset(&h->text);
 		buf_grow(&h->text, size);
 		ssize_t got = pread(h->fd, h->text.s, size, off);
@@ -518,7 +525,7 @@ static int write_body(struct handle *h, const char *p, size_t n, off_t off)
 	int err = body_write(h->body, &h->writer, off + n);
 
 	if (!err)
-		err = pwrite_all(h->fd, p, n, off);
+		err = body_put(h->body, h->fd, p, n, off);
 	if (err)
 		body_refused(h->body, err);
 	return err;
@@ -563,6 +570,9 @@ static int truncate_body(struct handles *set, const struct node *n, struct handl
 
 	if (size > CELL_MAX)
 		return -EFBIG;
+	int err = body_settle(n->body);
+	if (err)
+		return err;
 	if (fd < 0)
 		fd = own = body_open_fd(n->body, O_RDWR);
 	if (fd < 0)
@@ -619,6 +629,10 @@ void shape_release(struct handle *h)
 	if (h->ph)
 		fuse_pollhandle_destroy(h->ph);
 	list_del(&h->link);
+	if (h->body && h->fd == h->body->cut) {
+		body_settle(h->body);
+		h->body->cut = -1;
+	}
 	drop_fd(&h->fd);
 	if (h->body)
 		body_closed(h->body, h->writing ? &h->writer : NULL);
