@@ -169,8 +169,8 @@ def test_a_spare_that_dies_is_replaced_when_its_language_is_used_again(fresh):
         if pid not in mine:
             with contextlib.suppress(ProcessLookupError):  # the others of a box end with its first process
                 os.kill(int(pid), signal.SIGKILL)
-    until(lambda: root_status(fresh)["spares"] == "none")
-    assert "spare python kernel: it ended" in read(fresh.path / "log")
+    until(lambda: "spare python kernel: it ended" in read(fresh.path / "log"))  # behind the end of its box
+    assert root_status(fresh)["spares"] == "none"
     ctx = fresh.context("b")
     look(ctx)
     assert not is_from_a_spare(ctx)
