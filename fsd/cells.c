@@ -613,7 +613,6 @@ static int write_by_rename(struct body *b, const char *to)
 	auto_free char *path = body_path(c, b->dir, b->name);
 	auto_buf struct buf text = { 0 };
 	bool gone = false;
-
 	int err = body_settle(b);
 
 	if (!err)

@@ -16,8 +16,8 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 
-enum { REQUESTS_A_TURN = 64, FIXED_NAME_S = 60, CONTEXT_NAME_S = 1, COPY_MAX = 8 << 20, FULL_LOG_US = 1000000, LET_GO_US = 1000000, JOBS_MAX = 64,
-       SLOW_WRITE_US = 3000, SLOW_FOR_US = 2000000 };
+enum { REQUESTS_A_TURN = 64, FIXED_NAME_S = 60, CONTEXT_NAME_S = 1, COPY_MAX = 8 << 20, FULL_LOG_US = 1000000,
+       LET_GO_US = 1000000, JOBS_MAX = 64, SLOW_WRITE_US = 3000, SLOW_FOR_US = 2000000 };
 
 /* The owner, in the mirror, of the shelf; no object has that number. */
 #define SHELF (1ULL << 40)
@@ -1145,7 +1145,6 @@ static void sync_fd(fuse_req_t req, fuse_ino_t ino, int fd, int datasync)
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct handle *h = is_mirror(ino) ? NULL : handle_of(fi);
-
 	int err = h && h->body ? body_settle(h->body) : 0;
 
 	if (err || (h && h->fd < 0))

@@ -274,6 +274,12 @@ static bool is_dead(const struct kernel *k)
 	return poll(&p, 1, 0) == 1;
 }
 
+/* Is its box ending under it? */
+static bool has_lost_box(const struct kernel *k)
+{
+	return k->boxed && box_ended(k->ctx, kernel_use(k));
+}
+
 /* ---- output ---- */
 
 static struct flow *flow_of(struct kernel *k, int stream)
@@ -904,7 +910,7 @@ static void kernel_gone(struct kernel *k)
 	bool oom = was_oom(k);
 	auto_free char *why = oom ? memory_limit(c) : cause_of_death(k);
 	bool during_start = k->state == K_STARTING;
-	bool again = during_start && k->boxed && k->run && !oom && !k->again && box_ended(c, kernel_use(k));
+	bool again = during_start && k->run && !oom && !k->again && has_lost_box(k);
 	/* Its run, if it has one, came meanwhile, or has not begun. */
 	bool waits = k->state == K_DYING || k->state == K_IDLE || again;
 
@@ -1278,7 +1284,7 @@ static void on_pause_over(void *arg)
 
 void kernel_run(struct kernel *k, struct run *r)
 {
-	if (k->state == K_IDLE && (is_dead(k) || (k->boxed && box_ended(k->ctx, kernel_use(k))))) {
+	if (k->state == K_IDLE && (is_dead(k) || has_lost_box(k))) {
 		step(k, E_KILL);
 		drop_fd(&k->lifeline);
 	}

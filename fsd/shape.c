@@ -248,7 +248,7 @@ static int open_body(struct handles *set, const struct node *n, struct fuse_file
 		if (err)
 			return err;
 	}
-	int fd = b->unlinked ? -ESTALE : body_open_fd(b, writing ? O_RDWR : O_RDONLY | (fi->flags & O_TRUNC));
+	int fd = b->unlinked ? -ESTALE : body_open_fd(b, writing ? O_RDWR : (O_RDONLY | (fi->flags & O_TRUNC)));
 	if (fd < 0)
 		return fd;
 	if (writing && fi->flags & O_TRUNC)
@@ -455,6 +455,23 @@ static int read_lines(struct handle *h, const struct node *n, size_t size, off_t
 	return 0;
 }
 
+/* GONE: why it has no name any more. One that was unlinked is read until it is closed. */
+static int read_body(struct handle *h, int gone, size_t size, off_t off, struct reading *r)
+{
+	int err = body_settle(h->body);
+
+	if (err)
+		return err;
+	buf_reset(&h->text);
+	buf_grow(&h->text, size);
+	ssize_t got = pread(h->fd, h->text.s, size, off);
+	if (got < 0)
+		return -errno;
+	r->mem = h->text.s;
+	r->n = got;
+	return gone && !h->body->unlinked ? -ESTALE : 0;
+}
+
 int shape_read(struct handle *h, size_t size, off_t off, bool expired, struct reading *r, struct wait *w)
 {
 	struct node n;
@@ -467,17 +484,7 @@ int shape_read(struct handle *h, size_t size, off_t off, bool expired, struct re
 	case S_VALUE:
 		return gone ? gone : read_text(h, &n, size, off, r);
 	case S_BODY:
-		int err = body_settle(h->body);
-		if (err)
-			return err;
-		buf_reset(&h->text);
-		buf_grow(&h->text, size);
-		ssize_t got = pread(h->fd, h->text.s, size, off);
-		if (got < 0)
-			return -errno;
-		r->mem = h->text.s;
-		r->n = got;
-		return gone && !h->body->unlinked ? -ESTALE : 0;
+		return read_body(h, gone, size, off, r);
 	default:
 		break;
 	}
