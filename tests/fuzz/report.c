@@ -25,6 +25,8 @@
 #define box_drop         own_drop
 #define box_ids          own_ids
 #define box_group        own_group
+#define box_ended        own_ended
+#define box_is_empty     own_is_empty
 #include "box.c"
 
 enum { FDS = 14 };
